@@ -1,0 +1,75 @@
+/* error.c: texts of statuses and errors. Knows no optimizer. */
+#include "error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *adam_status_text(adam_status status)
+{
+    switch (status) {
+#define X(name, text) \
+    case ADAM_##name: return text;
+        ADAM_STATUS_MAP(X)
+#undef X
+    case ADAM_STATUS_COUNT: break;
+    }
+    return "unknown status";
+}
+
+adam_status adam_error_set(adam_error *error, adam_status status, const char *format, ...)
+{
+    if (error == NULL) {
+        return status;
+    }
+    memset(error, 0, sizeof *error);
+    error->status = status;
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(error->message, sizeof error->message, format, args);
+    va_end(args);
+    return status;
+}
+
+void adam_error_param(adam_error *error, const char *name, size_t name_len)
+{
+    if (error != NULL) {
+        size_t n = name_len < ADAM_MAX_NAME ? name_len : ADAM_MAX_NAME;
+        memcpy(error->param, name, n);
+        error->param[n] = '\0';
+    }
+}
+
+/* "[3, 2]" */
+static void format_shape(char *out, size_t size, int rank, const uint64_t *shape)
+{
+    size_t used = (size_t)snprintf(out, size, "[");
+    for (int i = 0; i < rank && used < size; i++) {
+        used += (size_t)snprintf(out + used, size - used, i ? ", %llu" : "%llu",
+                                 (unsigned long long)shape[i]);
+    }
+    if (used < size) {
+        (void)snprintf(out + used, size - used, "]");
+    }
+}
+
+adam_status adam_error_shapes(adam_error *error, const char *what, const adam_tensor *expected,
+                              const adam_tensor *got)
+{
+    if (error == NULL) {
+        return ADAM_SHAPE_MISMATCH;
+    }
+    char want[ADAM_MAX_RANK * 24];
+    char have[ADAM_MAX_RANK * 24];
+    format_shape(want, sizeof want, expected->rank, expected->shape);
+    format_shape(have, sizeof have, got->rank, got->shape);
+    adam_error_set(error, ADAM_SHAPE_MISMATCH, "%s of '%.*s' has shape %s, expected %s", what,
+                   (int)expected->name_len, expected->name, have, want);
+    adam_error_param(error, expected->name, expected->name_len);
+    error->has_shapes = true;
+    error->expected_rank = expected->rank;
+    error->got_rank = got->rank;
+    memcpy(error->expected, expected->shape, sizeof error->expected);
+    memcpy(error->got, got->shape, sizeof error->got);
+    return ADAM_SHAPE_MISMATCH;
+}

@@ -1,0 +1,18 @@
+/* error.h: how the core fills an adam_error. Every function takes error == NULL. */
+#ifndef ADAM_CORE_ERROR_H
+#define ADAM_CORE_ERROR_H
+
+#include "adam/status.h"
+
+/* Sets status and message and clears the other members; returns the status. */
+adam_status adam_error_set(adam_error *error, adam_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Adds the parameter that the error is about. */
+void adam_error_param(adam_error *error, const char *name, size_t name_len);
+
+/* Sets a mismatch of shapes, the message and members both. */
+adam_status adam_error_shapes(adam_error *error, const char *what, const adam_tensor *expected,
+                              const adam_tensor *got);
+
+#endif

@@ -1,0 +1,72 @@
+/* kernel.h: the inner loops, one table for each instruction set. Knows numbers, not optimizers.
+ *
+ * A kernel is a table of functions. All tables give the same bits: each operation of
+ * docs/numerics.md is rounded once, in the order written there, and tails take the vector path. */
+#ifndef ADAM_CORE_KERNEL_H
+#define ADAM_CORE_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Sums of squares are kept in this many lanes of double, element i in lane i mod 8, and then added
+ * as a tree (adam_kernel_add_lanes): the same on every instruction set. */
+#define ADAM_KERNEL_LANES 8
+
+/* What a step needs beside the tensors, in double; a kernel rounds each once to its type. */
+typedef struct adam_scalars {
+    double lerp_weight;     /* 1 - beta1 */
+    double beta2;           /* beta2 */
+    double one_minus_beta2; /* 1 - beta2 */
+    double l2;              /* weight_decay of Adam; 0: none */
+    double decay;           /* 1 - lr * weight_decay of AdamW; 1: none */
+    double bias2_sqrt;      /* sqrt(1 - beta2^t) */
+    double eps;             /* eps */
+    double minus_step_size; /* -(lr / (1 - beta1^t)) */
+    bool has_l2, has_decay; /* whether `l2`, `decay` are applied at all */
+    bool maximize;          /* negate the gradient */
+} adam_scalars;
+
+/* n elements of each stream. vmax NULL: no amsgrad. out NULL: the updated parameters go to p alone;
+ * else there too, and out may be grad. grad and out may be unaligned, the others are not. */
+typedef struct adam_streams {
+    void *p, *m, *v, *vmax;
+    const void *grad;
+    void *out;
+} adam_streams;
+
+/* Sums of squares over a chunk. */
+typedef struct adam_sums {
+    double grad, param, update;
+} adam_sums;
+
+typedef void adam_kernel_step_fn(const adam_scalars *scalars, const adam_streams *streams, size_t n,
+                                 adam_sums *sums);
+/* Index of the first NaN or infinity, or n. */
+typedef size_t adam_kernel_nonfinite_fn(const void *data, size_t n);
+
+typedef struct adam_kernel {
+    const char *name;
+    adam_kernel_step_fn *step_f32, *step_f64;
+    adam_kernel_nonfinite_fn *nonfinite_f32, *nonfinite_f64;
+} adam_kernel;
+
+extern const adam_kernel adam_kernel_scalar;
+#if defined(__x86_64__)
+extern const adam_kernel adam_kernel_avx2;
+extern const adam_kernel adam_kernel_avx512;
+#endif
+
+/* The kernel of this process: the fastest that runs here, or the one that ADAM_KERNEL names. */
+const adam_kernel *adam_kernel_get(void);
+
+/* The kernel at place `index` if the processor runs it, slowest first; NULL where there is none
+ * (left). *name is set while there is a kernel at that place, whether it runs or not. */
+const adam_kernel *adam_kernel_at(size_t index, const char **name);
+
+static inline double adam_kernel_add_lanes(const double lane[ADAM_KERNEL_LANES])
+{
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+#endif

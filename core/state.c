@@ -1,0 +1,208 @@
+/* state.c: overwriting parameters and whole states, checked before anything changes. */
+#include <string.h>
+
+#include "error.h"
+#include "optimizer_internal.h"
+
+/* For each parameter of the optimizer, which of the given tensors is its own. */
+typedef struct matching {
+    adam_block room;
+    size_t *from;
+    unsigned char *marks;
+} matching;
+
+/* Matches n tensors to all parameters, each once. `stride` is the distance from one adam_tensor to
+ * the next, so that tensors inside larger structs will do. On success the caller puts m->room. */
+static adam_status match_all(adam_optimizer *o, const void *tensors, size_t n, size_t stride,
+                             const char *what, matching *m, adam_error *error)
+{
+    const size_t bytes = o->n_params * sizeof(size_t) + adam_marks_bytes(o->n_params);
+    if (!adam_block_get(o, bytes, &m->room)) {
+        return adam_error_set(error, ADAM_NO_MEMORY, "no memory for %zu bytes", bytes);
+    }
+    m->from = m->room.memory;
+    m->marks = (unsigned char *)m->room.memory + o->n_params * sizeof(size_t);
+    adam_status st = ADAM_OK;
+    for (size_t i = 0; i < n; i++) {
+        const adam_tensor *t = (const void *)((const char *)tensors + i * stride);
+        size_t param;
+        st = adam_optimizer_match(o, t, what, &param, error);
+        if (st != ADAM_OK) {
+            goto out;
+        }
+        if (!adam_mark_once(m->marks, param)) {
+            st = adam_error_set(error, ADAM_DUPLICATE_PARAM, "'%.*s' is given twice",
+                                (int)t->name_len, t->name);
+            adam_error_param(error, t->name, t->name_len);
+            goto out;
+        }
+        m->from[param] = i;
+    }
+    for (size_t i = 0; i < o->n_params; i++) {
+        if (adam_mark_once(m->marks, i)) {
+            const adam_tensor *t = &o->params[i].tensor;
+            st =
+                adam_error_set(error, ADAM_MISSING_PARAM,
+                               "%s of '%s' is missing: every parameter is expected", what, t->name);
+            adam_error_param(error, t->name, t->name_len);
+            goto out;
+        }
+    }
+    return ADAM_OK;
+out:
+    adam_block_put(o, &m->room);
+    return st;
+}
+
+static void copy(const adam_param *p, void *to, const void *from)
+{
+    const size_t bytes = p->numel * adam_dtype_size(p->tensor.dtype);
+    if (bytes > 0) {
+        memcpy(to, from, bytes);
+    }
+}
+
+adam_status adam_optimizer_set_params(adam_optimizer *o, const adam_tensor *params, size_t n_params,
+                                      adam_error *error)
+{
+    matching m;
+    adam_status st = match_all(o, params, n_params, sizeof *params, "value", &m, error);
+    if (st != ADAM_OK) {
+        return st;
+    }
+    for (size_t i = 0; i < o->n_params; i++) {
+        copy(&o->params[i], o->params[i].tensor.data, params[m.from[i]].data);
+    }
+    adam_block_put(o, &m.room);
+    return ADAM_OK;
+}
+
+static adam_status mismatch(const adam_param_state *s, const char *why, adam_error *error)
+{
+    adam_error_set(error, ADAM_STATE_MISMATCH, "state of '%.*s': %s", (int)s->tensor.name_len,
+                   s->tensor.name, why);
+    adam_error_param(error, s->tensor.name, s->tensor.name_len);
+    return ADAM_STATE_MISMATCH;
+}
+
+/* Whether the states of one group fit its new options and each other. */
+static adam_status check_group(const adam_optimizer *o, const adam_state_dict *d, const matching *m,
+                               size_t group, adam_error *error)
+{
+    const adam_group *g = &o->groups[group];
+    for (size_t i = g->first_param; i < g->first_param + g->n_params; i++) {
+        const adam_param_state *s = &d->params[m->from[i]];
+        const adam_param_state *first = &d->params[m->from[g->first_param]];
+        if (s->step > d->step) {
+            return mismatch(s, "its step is past the optimizer's", error);
+        }
+        if (s->exp_avg == NULL || s->exp_avg_sq == NULL) {
+            return mismatch(s, "exp_avg and exp_avg_sq are both needed", error);
+        }
+        if (d->groups[group].amsgrad && s->max_exp_avg_sq == NULL) {
+            return mismatch(s, "its group has amsgrad, so max_exp_avg_sq is needed", error);
+        }
+        if ((s->max_exp_avg_sq == NULL) != (first->max_exp_avg_sq == NULL)) {
+            return mismatch(s, "a group has max_exp_avg_sq for all its parameters or none", error);
+        }
+    }
+    return adam_options_check(&d->groups[group], error);
+}
+
+static adam_status check_state(const adam_optimizer *o, const adam_state_dict *d, const matching *m,
+                               adam_error *error)
+{
+    if (d->step > ADAM_MAX_STEP) {
+        return adam_error_set(error, ADAM_STATE_MISMATCH, "step is over 2^53");
+    }
+    if (d->n_groups != o->n_groups) {
+        return adam_error_set(error, ADAM_STATE_MISMATCH,
+                              "the state has %zu param groups, the optimizer has %zu", d->n_groups,
+                              o->n_groups);
+    }
+    for (size_t i = 0; i < o->n_groups; i++) {
+        adam_status st = check_group(o, d, m, i, error);
+        if (st != ADAM_OK) {
+            return st;
+        }
+    }
+    return ADAM_OK;
+}
+
+static bool group_has_max(const adam_optimizer *o, const adam_state_dict *d, const matching *m,
+                          size_t group)
+{
+    const adam_group *g = &o->groups[group];
+    return g->n_params > 0 ? d->params[m->from[g->first_param]].max_exp_avg_sq != NULL
+                           : d->groups[group].amsgrad;
+}
+
+/* Gets, for each group that needs one and has none, the block of max_exp_avg_sq. */
+static adam_status prepare_max(adam_optimizer *o, const adam_state_dict *d, const matching *m,
+                               adam_block *blocks, adam_error *error)
+{
+    for (size_t i = 0; i < o->n_groups; i++) {
+        if (group_has_max(o, d, m, i) && o->groups[i].max_exp_avg_sq.memory == NULL) {
+            const size_t bytes = adam_group_max_bytes(o, i);
+            if (!adam_block_get(o, bytes, &blocks[i])) {
+                return adam_error_set(error, ADAM_NO_MEMORY, "no memory for %zu bytes", bytes);
+            }
+        }
+    }
+    return ADAM_OK;
+}
+
+static void apply_state(adam_optimizer *o, const adam_state_dict *d, const matching *m,
+                        adam_block *blocks)
+{
+    o->step = d->step;
+    for (size_t i = 0; i < o->n_groups; i++) {
+        if (!group_has_max(o, d, m, i)) {
+            adam_group_drop_max(o, i);
+        }
+        adam_group_apply_options(o, i, &d->groups[i], &blocks[i]);
+    }
+    for (size_t i = 0; i < o->n_params; i++) {
+        adam_param *p = &o->params[i];
+        const adam_param_state *s = &d->params[m->from[i]];
+        p->step = s->step;
+        copy(p, p->tensor.data, s->tensor.data);
+        copy(p, p->exp_avg, s->exp_avg);
+        copy(p, p->exp_avg_sq, s->exp_avg_sq);
+        if (s->max_exp_avg_sq != NULL) {
+            copy(p, p->max_exp_avg_sq, s->max_exp_avg_sq);
+        }
+    }
+}
+
+adam_status adam_optimizer_load_state(adam_optimizer *o, const adam_state_dict *d,
+                                      adam_error *error)
+{
+    matching m;
+    adam_block list = {0};
+    adam_status st = match_all(o, d->params, d->n_params, sizeof *d->params, "state", &m, error);
+    if (st != ADAM_OK) {
+        return st;
+    }
+    st = check_state(o, d, &m, error);
+    if (st != ADAM_OK) {
+        goto out;
+    }
+    if (!adam_block_get(o, o->n_groups * sizeof(adam_block), &list)) {
+        st = adam_error_set(error, ADAM_NO_MEMORY, "no memory for the param groups");
+        goto out;
+    }
+    adam_block *blocks = list.memory;
+    st = prepare_max(o, d, &m, blocks, error);
+    if (st == ADAM_OK) {
+        apply_state(o, d, &m, blocks);
+    } else {
+        for (size_t i = 0; i < o->n_groups; i++) {
+            adam_block_put(o, &blocks[i]);
+        }
+    }
+out:
+    adam_block_put(o, &list);
+    adam_block_put(o, &m.room);
+    return st;
+}

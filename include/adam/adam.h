@@ -1,0 +1,10 @@
+/* adam.h: the whole public interface of the optimizer core. */
+#ifndef ADAM_ADAM_H
+#define ADAM_ADAM_H
+
+#include "adam/optimizer.h" // IWYU pragma: export
+#include "adam/pool.h"      // IWYU pragma: export
+#include "adam/status.h"    // IWYU pragma: export
+#include "adam/tensor.h"    // IWYU pragma: export
+
+#endif
