@@ -31,6 +31,11 @@ adam_status adam_error_set(adam_error *error, adam_status status, const char *fo
     return status;
 }
 
+adam_status adam_error_no_memory(adam_error *error, size_t bytes)
+{
+    return adam_error_set(error, ADAM_NO_MEMORY, "no memory for %zu bytes", bytes);
+}
+
 void adam_error_param(adam_error *error, const char *name, size_t name_len)
 {
     if (error != NULL) {

@@ -8,6 +8,8 @@
 adam_status adam_error_set(adam_error *error, adam_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+adam_status adam_error_no_memory(adam_error *error, size_t bytes);
+
 /* Adds the parameter that the error is about. */
 void adam_error_param(adam_error *error, const char *name, size_t name_len);
 

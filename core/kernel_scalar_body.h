@@ -16,7 +16,7 @@ static void NAME(put)(void *stream, size_t i, REAL x)
 static void NAME(step)(const adam_scalars *s, const adam_streams *t, size_t n, adam_sums *sums)
 {
     const REAL w = (REAL)s->lerp_weight;
-    const REAL one_minus_w = (REAL)1 - w;
+    const REAL w_minus_1 = w - (REAL)1;
     const REAL beta2 = (REAL)s->beta2;
     const REAL one_minus_beta2 = (REAL)s->one_minus_beta2;
     const REAL bias2_sqrt = (REAL)s->bias2_sqrt;
@@ -39,14 +39,15 @@ static void NAME(step)(const adam_scalars *s, const adam_streams *t, size_t n, a
         if (s->has_decay) {
             p = p * (REAL)s->decay;
         }
-        /* lerp, as at::native::lerp computes it: from the nearer end */
+        /* lerp, as the vector path of at::native::lerp computes it: from the nearer end */
         const REAL d = g - m;
-        m = w < (REAL)0.5 ? FMA(w, d, m) : FMA(-d, one_minus_w, g);
+        m = w < (REAL)0.5 ? FMA(w, d, m) : FMA(w_minus_1, d, g);
         v = FMA(one_minus_beta2 * g, g, v * beta2);
         REAL second = v;
         if (t->vmax != NULL) {
             REAL vmax = NAME(get)(t->vmax, i);
-            vmax = v > vmax || isnan(v) ? v : vmax; /* a NaN stays, as in torch.maximum */
+            /* as torch.maximum: a NaN stays, and of two zeros it is v that is taken */
+            vmax = v >= vmax || isnan(v) ? v : vmax;
             NAME(put)(t->vmax, i, vmax);
             second = vmax;
         }

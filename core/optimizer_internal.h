@@ -41,6 +41,12 @@ struct adam_optimizer {
 bool adam_block_get(adam_optimizer *optimizer, size_t bytes, adam_block *block);
 void adam_block_put(adam_optimizer *optimizer, adam_block *block);
 
+/* Appends groups with their parameters, all or none. */
+adam_status adam_optimizer_append_groups(adam_optimizer *optimizer, const adam_group_spec *groups,
+                                         size_t n_groups, adam_error *error);
+/* Fills by_name; ADAM_DUPLICATE_PARAM where a name comes twice. */
+adam_status adam_optimizer_sort_names(adam_optimizer *optimizer, adam_error *error);
+
 /* Whether `options` may replace those of `group`, and the block that amsgrad then needs (empty
  * where it needs none), to be handed to adam_group_apply_options or adam_block_put. */
 adam_status adam_group_prepare_options(adam_optimizer *optimizer, size_t group,

@@ -18,7 +18,7 @@ static adam_status match_all(adam_optimizer *o, const void *tensors, size_t n, s
 {
     const size_t bytes = o->n_params * sizeof(size_t) + adam_marks_bytes(o->n_params);
     if (!adam_block_get(o, bytes, &m->room)) {
-        return adam_error_set(error, ADAM_NO_MEMORY, "no memory for %zu bytes", bytes);
+        return adam_error_no_memory(error, bytes);
     }
     m->from = m->room.memory;
     m->marks = (unsigned char *)m->room.memory + o->n_params * sizeof(size_t);
@@ -145,7 +145,7 @@ static adam_status prepare_max(adam_optimizer *o, const adam_state_dict *d, cons
         if (group_has_max(o, d, m, i) && o->groups[i].max_exp_avg_sq.memory == NULL) {
             const size_t bytes = adam_group_max_bytes(o, i);
             if (!adam_block_get(o, bytes, &blocks[i])) {
-                return adam_error_set(error, ADAM_NO_MEMORY, "no memory for %zu bytes", bytes);
+                return adam_error_no_memory(error, bytes);
             }
         }
     }
@@ -188,8 +188,9 @@ adam_status adam_optimizer_load_state(adam_optimizer *o, const adam_state_dict *
     if (st != ADAM_OK) {
         goto out;
     }
-    if (!adam_block_get(o, o->n_groups * sizeof(adam_block), &list)) {
-        st = adam_error_set(error, ADAM_NO_MEMORY, "no memory for the param groups");
+    const size_t list_bytes = o->n_groups * sizeof(adam_block);
+    if (!adam_block_get(o, list_bytes, &list)) {
+        st = adam_error_no_memory(error, list_bytes);
         goto out;
     }
     adam_block *blocks = list.memory;

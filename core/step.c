@@ -201,19 +201,15 @@ static void number_scalars(adam_step_plan *plan)
 
 /* ---- prepare ---- */
 
-static adam_status no_memory(adam_error *error)
-{
-    return adam_error_set(error, ADAM_NO_MEMORY, "no memory for the step's own bookkeeping");
-}
-
 /* Checks the overrides and gets what they need. */
 static adam_status prepare_overrides(adam_step_plan *plan, const adam_options *groups,
                                      adam_error *error)
 {
     adam_optimizer *o = plan->optimizer;
     const size_t n = o->n_groups;
-    if (!adam_block_get(o, n * (sizeof(adam_options) + sizeof(adam_block)), &plan->groups_block)) {
-        return no_memory(error);
+    const size_t bytes = n * (sizeof(adam_options) + sizeof(adam_block));
+    if (!adam_block_get(o, bytes, &plan->groups_block)) {
+        return adam_error_no_memory(error, bytes);
     }
     adam_options *copy = plan->groups_block.memory;
     memcpy(copy, groups, n * sizeof *copy);
@@ -235,14 +231,9 @@ static adam_status prepare(adam_step_plan *plan, const adam_step_args *args, ada
     if (n == 0) {
         return adam_error_set(error, ADAM_EMPTY, "a step needs at least one gradient");
     }
-    if (n > o->n_params) {
-        return adam_error_set(error, ADAM_DUPLICATE_PARAM,
-                              "%zu gradients for %zu parameters: some are given twice", n,
-                              o->n_params);
-    }
-    if (!adam_block_get(o, n * sizeof(entry) + adam_marks_bytes(o->n_params),
-                        &plan->entries_block)) {
-        return no_memory(error);
+    const size_t entry_bytes = n * sizeof(entry) + adam_marks_bytes(o->n_params);
+    if (!adam_block_get(o, entry_bytes, &plan->entries_block)) {
+        return adam_error_no_memory(error, entry_bytes);
     }
     plan->entries = plan->entries_block.memory;
     plan->n_entries = n;
@@ -257,10 +248,10 @@ static adam_status prepare(adam_step_plan *plan, const adam_step_args *args, ada
         return st;
     }
     number_scalars(plan);
-    if (!adam_block_get(o,
-                        plan->n_scalars * sizeof(adam_scalars) + plan->n_chunks * sizeof(adam_sums),
-                        &plan->chunks_block)) {
-        return no_memory(error);
+    const size_t chunk_bytes =
+        plan->n_scalars * sizeof(adam_scalars) + plan->n_chunks * sizeof(adam_sums);
+    if (!adam_block_get(o, chunk_bytes, &plan->chunks_block)) {
+        return adam_error_no_memory(error, chunk_bytes);
     }
     plan->scalars = plan->chunks_block.memory;
     plan->sums = (adam_sums *)(plan->scalars + plan->n_scalars);
@@ -272,7 +263,7 @@ adam_status adam_step_prepare(adam_optimizer *o, const adam_step_args *args, ada
 {
     adam_block own;
     if (!adam_block_get(o, sizeof(adam_step_plan), &own)) {
-        return no_memory(error);
+        return adam_error_no_memory(error, sizeof(adam_step_plan));
     }
     adam_step_plan *plan = own.memory;
     plan->optimizer = o;

@@ -75,10 +75,6 @@ static inline vec_f32 fma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
 {
     return _mm256_fmadd_ps(a, b, c);
 }
-static inline vec_f32 fnma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
-{
-    return _mm256_fnmadd_ps(a, b, c);
-}
 static inline vec_f32 sqrt_f32(vec_f32 a)
 {
     return _mm256_sqrt_ps(a);
@@ -158,10 +154,6 @@ static inline vec_f64 div_f64(vec_f64 x, vec_f64 y)
 static inline vec_f64 fma_f64(vec_f64 x, vec_f64 y, vec_f64 z)
 {
     return (vec_f64){_mm256_fmadd_pd(x.a, y.a, z.a), _mm256_fmadd_pd(x.b, y.b, z.b)};
-}
-static inline vec_f64 fnma_f64(vec_f64 x, vec_f64 y, vec_f64 z)
-{
-    return (vec_f64){_mm256_fnmadd_pd(x.a, y.a, z.a), _mm256_fnmadd_pd(x.b, y.b, z.b)};
 }
 static inline vec_f64 sqrt_f64(vec_f64 x)
 {

@@ -67,10 +67,6 @@ static inline vec_f32 fma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
-static inline vec_f32 fnma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
-{
-    return _mm512_fnmadd_ps(a, b, c);
-}
 static inline vec_f32 sqrt_f32(vec_f32 a)
 {
     return _mm512_sqrt_ps(a);
@@ -143,10 +139,6 @@ static inline vec_f64 div_f64(vec_f64 a, vec_f64 b)
 static inline vec_f64 fma_f64(vec_f64 a, vec_f64 b, vec_f64 c)
 {
     return _mm512_fmadd_pd(a, b, c);
-}
-static inline vec_f64 fnma_f64(vec_f64 a, vec_f64 b, vec_f64 c)
-{
-    return _mm512_fnmadd_pd(a, b, c);
 }
 static inline vec_f64 sqrt_f64(vec_f64 a)
 {

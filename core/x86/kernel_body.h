@@ -4,11 +4,11 @@
  *
  * The including file defines, for NAME(vec) of WIDTH elements: set1, load, store, load_part and
  * store_part (the first n elements, n < WIDTH; the rest reads as 0), keep_part (zero but the first
- * n), add, sub, mul, div, fma (a*b+c), fnma (-a*b+c), sqrt, xor, max (a NaN in either stays), and
- * square_add, which adds squares to an accum of 8 lanes of double. */
+ * n), add, sub, mul, div, fma (a*b+c), sqrt, xor, max (a NaN in either stays; of two zeros the
+ * second), and square_add, which adds squares to an accum of 8 lanes of double. */
 
 typedef struct {
-    NAME(vec) w, one_minus_w, beta2, one_minus_beta2, l2, decay, bias2_sqrt, eps, minus_step_size;
+    NAME(vec) w, w_minus_1, beta2, one_minus_beta2, l2, decay, bias2_sqrt, eps, minus_step_size;
     NAME(vec) sign;
     bool far, has_l2, has_decay, amsgrad;
 } NAME(constants);
@@ -30,7 +30,7 @@ static inline __attribute__((always_inline)) void NAME(advance)(const NAME(const
         p = NAME(mul)(p, c->decay);
     }
     const NAME(vec) d = NAME(sub)(g, e->m);
-    e->m = c->far ? NAME(fnma)(d, c->one_minus_w, g) : NAME(fma)(c->w, d, e->m);
+    e->m = c->far ? NAME(fma)(c->w_minus_1, d, g) : NAME(fma)(c->w, d, e->m);
     e->v = NAME(fma)(NAME(mul)(c->one_minus_beta2, g), g, NAME(mul)(e->v, c->beta2));
     NAME(vec) second = e->v;
     if (c->amsgrad) {
@@ -48,7 +48,7 @@ static NAME(constants) NAME(make_constants)(const adam_scalars *s, const adam_st
     const REAL w = (REAL)s->lerp_weight;
     return (NAME(constants)){
         .w = NAME(set1)(w),
-        .one_minus_w = NAME(set1)((REAL)1 - w),
+        .w_minus_1 = NAME(set1)(w - (REAL)1),
         .beta2 = NAME(set1)((REAL)s->beta2),
         .one_minus_beta2 = NAME(set1)((REAL)s->one_minus_beta2),
         .l2 = NAME(set1)((REAL)s->l2),

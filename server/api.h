@@ -1,0 +1,67 @@
+/* api.h: what handlers see: a request without its socket, and what the server has. */
+#ifndef ADAMD_API_H
+#define ADAMD_API_H
+
+#include <stdatomic.h>
+
+#include "adam/adam.h"
+#include "buffer.h"
+#include "codec_show.h"
+#include "config.h"
+#include "media.h"
+#include "problem.h"
+#include "registry.h"
+#include "reply.h"
+
+#define API_LIST_LIMIT     100 /* optimizers of a page, if not said */
+#define API_LIST_LIMIT_MAX 1000
+
+typedef struct api_context {
+    const config *config;
+    memory *memory;
+    buffer_pool *buffers;
+    registry *registry;
+    adam_pool *pool;          /* for large steps */
+    adam_allocator allocator; /* optimizer state, from the budget */
+    atomic_bool draining;
+} api_context;
+
+typedef struct api_query {
+    show_data data;
+    size_t limit;
+    char prefix[REGISTRY_MAX_NAME + 1], after[REGISTRY_MAX_NAME + 1];
+} api_query;
+
+struct route;
+
+typedef struct api_request {
+    const struct route *route;
+    char optimizer[REGISTRY_MAX_NAME + 1]; /* {name} of the path */
+    char param[ADAM_MAX_NAME + 1];         /* {param} */
+    size_t param_length;
+    size_t index; /* {index} */
+    api_query query;
+    media sent, wanted;
+    const char *if_match; /* NULL: none */
+    bool minimal;         /* Prefer: return=minimal */
+    buffer *body;         /* NULL: none */
+    instance *instance;   /* held; where the route is about one */
+} api_request;
+
+/* Answers, or returns false with the problem set, having changed nothing. Where the request is
+ * about an optimizer, the caller is in its strand. */
+typedef bool api_handler(api_context *ctx, api_request *rq, reply *r, problem *p);
+
+api_handler api_root, api_livez, api_readyz, api_openapi;
+api_handler api_list, api_create, api_summary, api_delete;
+api_handler api_step;
+api_handler api_get_param_groups, api_add_param_group, api_patch_param_group;
+api_handler api_get_params, api_put_params, api_get_param;
+api_handler api_get_state, api_get_state_dict, api_put_state_dict;
+
+/* Writes `"e<epoch>-s<step>"`, quotes included. */
+void api_etag(const optimizer_info *info, char *out, size_t size);
+/* False, with the problem set, where If-Match is malformed or does not hold. */
+bool api_check_if_match(const char *if_match, const char *etag, problem *p);
+
+#endif

@@ -1,0 +1,108 @@
+/* api_optimizers.c: listing, creating, summarising and removing optimizers. */
+#include <stdio.h>
+
+#include "api.h"
+#include "codec_create.h"
+#include "log.h"
+
+static void etag_of(instance *inst, reply *r)
+{
+    const optimizer_info info = instance_info(inst);
+    api_etag(&info, r->etag, sizeof r->etag);
+}
+
+bool api_list(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    instance *page[API_LIST_LIMIT_MAX];
+    bool more;
+    const size_t n = registry_page(ctx->registry, rq->query.prefix, rq->query.after,
+                                   rq->query.limit, page, &more);
+    text t = {.pool = ctx->buffers};
+    text_add_string(&t, "{\"optimizers\": [");
+    for (size_t i = 0; i < n; i++) {
+        const optimizer_info info = instance_info(page[i]);
+        text_add_string(&t, i > 0 ? ", " : "");
+        show_summary(&t, page[i]->name, &info);
+    }
+    if (more) {
+        text_add_format(&t, "], \"next\": \"%s\"}", page[n - 1]->name);
+    } else {
+        text_add_string(&t, "], \"next\": null}");
+    }
+    for (size_t i = 0; i < n; i++) {
+        instance_drop(page[i]);
+    }
+    return reply_json(r, 200, &t, p);
+}
+
+static bool name_taken(const char *name, problem *p)
+{
+    return problem_set(
+        p, PROBLEM_NAME_TAKEN,
+        "there is an optimizer '%s' already; DELETE it first, or choose another name", name);
+}
+
+/* Creates what was described and puts it under its name. */
+static bool create(api_context *ctx, const char *name, const creation *c, instance **out,
+                   problem *p)
+{
+    adam_error error;
+    adam_optimizer *optimizer;
+    if (adam_optimizer_create(c->algorithm, c->groups, c->n_groups, &ctx->allocator, &optimizer,
+                              &error) != ADAM_OK) {
+        return problem_from_adam(p, &error);
+    }
+    bool no_memory;
+    if (registry_add(ctx->registry, name, optimizer, &c->defaults, out, &no_memory)) {
+        return true;
+    }
+    adam_optimizer_free(optimizer);
+    return no_memory ? problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for another optimizer")
+                     : name_taken(name, p);
+}
+
+bool api_create(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    codec_error error;
+    creation c = {0};
+    instance *inst;
+    buffer *body = rq->body;
+    const codec_status st =
+        rq->sent == MEDIA_JSON
+            ? creation_read_json(ctx->buffers, body->data, body->length, &c, &error)
+            : creation_read_safetensors(ctx->buffers, body->data, body->length,
+                                        ctx->config->max_json_body, &c, &error);
+    const bool made =
+        st == CODEC_OK ? create(ctx, rq->optimizer, &c, &inst, p) : problem_from_codec(p, &error);
+    creation_drop(&c);
+    if (!made) {
+        return false;
+    }
+    const optimizer_info info = instance_info(inst);
+    log_write(LOG_INFO, "created optimizer %s: %zu params, %llu elements, %zu bytes", inst->name,
+              info.params, (unsigned long long)info.numel, info.bytes);
+    text t = {.pool = ctx->buffers};
+    show_summary(&t, inst->name, &info);
+    reply_json_after(r, 201, &t);
+    (void)snprintf(r->location, sizeof r->location, "/v1/optimizers/%s", inst->name);
+    etag_of(inst, r);
+    instance_drop(inst);
+    return true;
+}
+
+bool api_summary(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    const optimizer_info info = instance_info(rq->instance);
+    text t = {.pool = ctx->buffers};
+    show_summary(&t, rq->instance->name, &info);
+    return reply_json(r, 200, &t, p);
+}
+
+bool api_delete(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    (void)p;
+    registry_remove(ctx->registry, rq->instance);
+    log_write(LOG_INFO, "removed optimizer %s", rq->instance->name);
+    reply_empty(r, 204);
+    return true;
+}

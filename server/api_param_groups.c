@@ -1,0 +1,93 @@
+/* api_param_groups.c: param_groups, as torch shows them, and changes to them. */
+#include <stdio.h>
+
+#include "api.h"
+#include "codec_create.h"
+#include "codec_json.h"
+#include "codec_options.h"
+
+bool api_get_param_groups(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    text t = {.pool = ctx->buffers};
+    show_param_groups(&t, rq->instance->optimizer, rq->query.data);
+    return reply_json(r, 200, &t, p);
+}
+
+bool api_add_param_group(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    instance *inst = rq->instance;
+    const optimizer_info info = instance_info(inst);
+    codec_error error;
+    adam_error why;
+    creation c = {0};
+    bool done = creation_read_group(ctx->buffers, rq->body->data, rq->body->length, &info.defaults,
+                                    &c, &error) == CODEC_OK ||
+                problem_from_codec(p, &error);
+    if (done && adam_optimizer_add_group(inst->optimizer, c.groups, &why) != ADAM_OK) {
+        done = problem_from_adam(p, &why);
+    }
+    creation_drop(&c);
+    if (!done) {
+        return false;
+    }
+    instance_unpublish(inst);
+    instance_rewritten(inst, registry_next_epoch(ctx->registry));
+    const size_t group = adam_optimizer_group_count(inst->optimizer) - 1;
+    text t = {.pool = ctx->buffers};
+    show_group(&t, inst->optimizer, group, SHOW_DATA_SMALL);
+    reply_json_after(r, 201, &t);
+    (void)snprintf(r->location, sizeof r->location, "/v1/optimizers/%s/param_groups/%zu",
+                   inst->name, group);
+    return true;
+}
+
+/* Reads the merge patch over the group's options. */
+static bool read_patch(api_context *ctx, const api_request *rq, adam_options *options, problem *p)
+{
+    static const char *const allowed[] = {CODEC_OPTION_NAMES, NULL};
+    char where[64];
+    (void)snprintf(where, sizeof where, "the patch of param group %zu", rq->index);
+    codec_error error;
+    json_doc *doc = NULL;
+    codec_status st = json_parse(ctx->buffers, rq->body->data, rq->body->length, &doc, &error);
+    if (st == CODEC_OK) {
+        const json_value *root = json_root(doc);
+        if (json_type_of(root) != JSON_OBJECT) {
+            st = codec_fail(&error, CODEC_INVALID_VALUE, "%s is %s, expected an object", where,
+                            json_type_text(root));
+        } else if (json_get(root, "params") != NULL) {
+            st = codec_fail(&error, CODEC_UNKNOWN_FIELD,
+                            "params of a param group cannot be changed, only its hyperparameters");
+        } else {
+            st = json_check_names(root, allowed, where, &error);
+        }
+        if (st == CODEC_OK) {
+            st = options_read(doc, root, where, options, &error);
+        }
+    }
+    json_free(doc);
+    return st == CODEC_OK || problem_from_codec(p, &error);
+}
+
+bool api_patch_param_group(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    adam_optimizer *o = rq->instance->optimizer;
+    if (rq->index >= adam_optimizer_group_count(o)) {
+        return problem_set(p, PROBLEM_NO_SUCH_GROUP,
+                           "there is no param group %zu; optimizer '%s' has %zu", rq->index,
+                           rq->optimizer, adam_optimizer_group_count(o));
+    }
+    adam_options options = adam_optimizer_group(o, rq->index).options;
+    if (!read_patch(ctx, rq, &options, p)) {
+        return false;
+    }
+    adam_error error;
+    if (adam_optimizer_set_options(o, rq->index, &options, &error) != ADAM_OK) {
+        return problem_from_adam(p, &error);
+    }
+    instance_changed(rq->instance);
+    text t = {.pool = ctx->buffers};
+    show_group(&t, o, rq->index, SHOW_DATA_SMALL);
+    reply_json_after(r, 200, &t);
+    return true;
+}

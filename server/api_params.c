@@ -1,0 +1,189 @@
+/* api_params.c: parameters, read and overwritten. */
+#include <string.h>
+
+#include "api.h"
+#include "codec_numbers.h"
+#include "codec_safetensors.h"
+#include "codec_tensor_body.h"
+
+static bool no_memory(problem *p)
+{
+    return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the reply within the budget");
+}
+
+/* Copies all parameters to a buffer of their own and publishes it: the wider type first, so that
+ * all are aligned. */
+static bool publish_copy(api_context *ctx, instance *inst, problem *p)
+{
+    static const adam_dtype order[] = {ADAM_FLOAT64, ADAM_FLOAT32};
+    const adam_optimizer *o = inst->optimizer;
+    const size_t n = adam_optimizer_param_count(o);
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        const adam_param_view v = adam_optimizer_param(o, i);
+        bytes += v.numel * adam_dtype_size(v.tensor.dtype);
+    }
+    buffer *data = buffer_get(ctx->buffers, bytes);
+    buffer *offsets = buffer_get(ctx->buffers, n * sizeof(size_t));
+    if (data == NULL || offsets == NULL) {
+        buffer_drop(data);
+        buffer_drop(offsets);
+        return no_memory(p);
+    }
+    size_t *offset = (void *)offsets->data;
+    size_t end = 0;
+    for (size_t d = 0; d < sizeof order / sizeof order[0]; d++) {
+        for (size_t i = 0; i < n; i++) {
+            const adam_param_view v = adam_optimizer_param(o, i);
+            if (v.tensor.dtype != order[d]) {
+                continue;
+            }
+            const size_t length = v.numel * adam_dtype_size(v.tensor.dtype);
+            offset[i] = end;
+            if (length > 0) {
+                memcpy(data->data + end, v.tensor.data, length);
+            }
+            end += length;
+        }
+    }
+    inst->params = (published){.data = data, .offsets = offsets, .data_length = bytes};
+    return true;
+}
+
+static bool all_as_safetensors(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    instance *inst = rq->instance;
+    const adam_optimizer *o = inst->optimizer;
+    if (inst->params.data == NULL && !publish_copy(ctx, inst, p)) {
+        return false;
+    }
+    text t = {.pool = ctx->buffers};
+    safetensors_begin(&t);
+    text step = {.pool = ctx->buffers};
+    json_add_uint(&step, adam_optimizer_step_count(o));
+    if (!step.failed) {
+        safetensors_add_metadata(&t, "step", step.buffer->data, step.buffer->length);
+    }
+    text_drop(&step);
+    safetensors_end_metadata(&t);
+    const size_t *offset = (const void *)inst->params.offsets->data;
+    for (size_t i = 0; i < adam_optimizer_param_count(o); i++) {
+        const adam_tensor tensor = adam_optimizer_param(o, i).tensor;
+        (void)safetensors_add_tensor(&t, "", &tensor, offset[i]);
+    }
+    safetensors_end(&t);
+    if (t.failed) {
+        text_drop(&t);
+        return no_memory(p);
+    }
+    r->status = 200;
+    r->content_type = media_name(rq->wanted);
+    r->text = t.buffer;
+    r->data = buffer_hold(inst->params.data);
+    r->data_offset = inst->params.data_offset;
+    r->data_length = inst->params.data_length;
+    return true;
+}
+
+bool api_get_params(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    if (rq->wanted != MEDIA_JSON) {
+        return all_as_safetensors(ctx, rq, r, p);
+    }
+    const adam_optimizer *o = rq->instance->optimizer;
+    text t = {.pool = ctx->buffers};
+    text_add_format(&t, "{\"step\": %llu, \"params\": {",
+                    (unsigned long long)adam_optimizer_step_count(o));
+    for (size_t i = 0; i < adam_optimizer_param_count(o) && !t.failed; i++) {
+        const adam_tensor tensor = adam_optimizer_param(o, i).tensor;
+        text_add_string(&t, i > 0 ? ", " : "");
+        json_add_string(&t, tensor.name, tensor.name_len);
+        text_add_string(&t, ": ");
+        json_add_tensor(&t, &tensor);
+    }
+    text_add_string(&t, "}}");
+    return reply_json(r, 200, &t, p);
+}
+
+bool api_put_params(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    codec_error error;
+    tensor_body body;
+    instance *inst = rq->instance;
+    const codec_status st =
+        rq->sent == MEDIA_JSON
+            ? tensor_body_read_json(ctx->buffers, rq->body, TENSOR_BODY_PARAMS, inst->optimizer,
+                                    &body, &error)
+            : tensor_body_read_safetensors(ctx->buffers, rq->body, ctx->config->max_json_body,
+                                           TENSOR_BODY_PARAMS, inst->optimizer, &body, &error);
+    bool done = st == CODEC_OK ? true : problem_from_codec(p, &error);
+    adam_error why;
+    if (done && adam_optimizer_set_params(inst->optimizer, body.tensors, body.n, &why) != ADAM_OK) {
+        done = problem_from_adam(p, &why);
+    }
+    tensor_body_drop(&body);
+    if (done) {
+        instance_unpublish(inst);
+        instance_rewritten(inst, registry_next_epoch(ctx->registry));
+        reply_empty(r, 204);
+    }
+    return done;
+}
+
+static bool find_param(const api_request *rq, size_t *param, problem *p)
+{
+    if (adam_optimizer_find(rq->instance->optimizer, rq->param, rq->param_length, param)) {
+        return true;
+    }
+    problem_set(p, PROBLEM_NO_SUCH_PARAM, "optimizer '%s' has no parameter '%s'", rq->optimizer,
+                rq->param);
+    memcpy(p->param, rq->param, sizeof p->param);
+    return false;
+}
+
+/* One parameter as a safetensors file. */
+static bool one_as_safetensors(api_context *ctx, const api_request *rq, size_t param, reply *r,
+                               problem *p)
+{
+    const adam_param_view v = adam_optimizer_param(rq->instance->optimizer, param);
+    const size_t bytes = v.numel * adam_dtype_size(v.tensor.dtype);
+    text t = {.pool = ctx->buffers};
+    safetensors_begin(&t);
+    safetensors_end_metadata(&t);
+    (void)safetensors_add_tensor(&t, "", &v.tensor, 0);
+    safetensors_end(&t);
+    text_add(&t, v.tensor.data, bytes);
+    if (t.failed) {
+        text_drop(&t);
+        return no_memory(p);
+    }
+    r->status = 200;
+    r->content_type = media_name(rq->wanted);
+    r->text = t.buffer;
+    return true;
+}
+
+bool api_get_param(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    size_t param;
+    if (!find_param(rq, &param, p)) {
+        return false;
+    }
+    if (rq->wanted != MEDIA_JSON) {
+        return one_as_safetensors(ctx, rq, param, r, p);
+    }
+    text t = {.pool = ctx->buffers};
+    show_param(&t, rq->instance->optimizer, param, SHOW_DATA_ALL);
+    return reply_json(r, 200, &t, p);
+}
+
+bool api_get_state(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    size_t param;
+    if (!find_param(rq, &param, p)) {
+        return false;
+    }
+    text t = {.pool = ctx->buffers};
+    show_state(&t, rq->instance->optimizer, param, rq->query.data);
+    return reply_json(r, 200, &t, p);
+}

@@ -1,0 +1,52 @@
+/* api_state_dict.c: the whole state, out and back in. */
+#include "api.h"
+#include "codec_state_dict.h"
+
+bool api_get_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    const adam_optimizer *o = rq->instance->optimizer;
+    text t = {.pool = ctx->buffers};
+    if (rq->wanted == MEDIA_JSON) {
+        state_dict_add_json(&t, o);
+        return reply_json(r, 200, &t, p);
+    }
+    const size_t bytes = state_dict_add_header(&t, o);
+    buffer *data = buffer_get(ctx->buffers, bytes);
+    if (t.failed || data == NULL) {
+        text_drop(&t);
+        buffer_drop(data);
+        return problem_set(p, PROBLEM_OUT_OF_MEMORY,
+                           "no memory within the budget for a copy of the state, %zu bytes", bytes);
+    }
+    state_dict_copy_data(o, data->data);
+    r->status = 200;
+    r->content_type = media_name(rq->wanted);
+    r->text = t.buffer;
+    r->data = data;
+    r->data_length = bytes;
+    return true;
+}
+
+bool api_put_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    instance *inst = rq->instance;
+    codec_error error;
+    state_dict s;
+    const codec_status st =
+        rq->sent == MEDIA_JSON
+            ? state_dict_read_json(ctx->buffers, rq->body, inst->optimizer, &s, &error)
+            : state_dict_read_safetensors(ctx->buffers, rq->body, ctx->config->max_json_body,
+                                          inst->optimizer, &s, &error);
+    bool done = st == CODEC_OK || problem_from_codec(p, &error);
+    adam_error why;
+    if (done && adam_optimizer_load_state(inst->optimizer, &s.dict, &why) != ADAM_OK) {
+        done = problem_from_adam(p, &why);
+    }
+    state_dict_drop(&s);
+    if (done) {
+        instance_unpublish(inst);
+        instance_rewritten(inst, registry_next_epoch(ctx->registry));
+        reply_empty(r, 204);
+    }
+    return done;
+}

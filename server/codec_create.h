@@ -1,0 +1,30 @@
+/* codec_create.h: what creates an optimizer or adds a param group to one. */
+#ifndef ADAMD_CODEC_CREATE_H
+#define ADAMD_CODEC_CREATE_H
+
+#include "codec_tensors.h"
+
+/* A description, ready for the core. Everything points into the body and into what it holds. */
+typedef struct creation {
+    adam_algorithm algorithm;
+    adam_options defaults;
+    adam_group_spec *groups;
+    size_t n_groups;
+    json_doc *doc;
+    safetensors file;
+    tensor_list list;
+    buffer *groups_room;
+} creation;
+
+/* In each, the caller calls creation_drop in any case; `body` must outlive it. */
+codec_status creation_read_json(buffer_pool *pool, const char *body, size_t length, creation *c,
+                                codec_error *error);
+codec_status creation_read_safetensors(buffer_pool *pool, char *body, size_t length,
+                                       size_t max_header, creation *c, codec_error *error);
+/* One param group, as in the `param_groups` of a creation: c->groups[0]. What it leaves out comes
+ * from `defaults`. */
+codec_status creation_read_group(buffer_pool *pool, const char *body, size_t length,
+                                 const adam_options *defaults, creation *c, codec_error *error);
+void creation_drop(creation *c);
+
+#endif

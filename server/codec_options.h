@@ -1,0 +1,21 @@
+/* codec_options.h: hyperparameters in JSON, with torch's names in torch's order. */
+#ifndef ADAMD_CODEC_OPTIONS_H
+#define ADAMD_CODEC_OPTIONS_H
+
+#include "adam/optimizer.h"
+#include "codec_json.h"
+
+/* The names, for lists of allowed members. */
+#define CODEC_OPTION_NAMES                                                                \
+    "lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach", "capturable", \
+        "differentiable", "fused"
+
+/* Overwrites in `options` what `object` names; other members are left to the caller. Ranges are the
+ * core's to check. `where` is for messages: "param group 1". */
+codec_status options_read(const json_doc *doc, const json_value *object, const char *where,
+                          adam_options *options, codec_error *error);
+
+/* Adds `"lr": 0.1, ... "fused": null`, without braces. */
+void options_add(text *t, const adam_options *options);
+
+#endif

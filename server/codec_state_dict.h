@@ -1,0 +1,33 @@
+/* codec_state_dict.h: the whole state of an optimizer, out and back in. */
+#ifndef ADAMD_CODEC_STATE_DICT_H
+#define ADAMD_CODEC_STATE_DICT_H
+
+#include "codec_tensors.h"
+
+/* A state_dict that was read, ready for the core. */
+typedef struct state_dict {
+    adam_state_dict dict;
+    json_doc *doc;
+    safetensors file;
+    tensor_list list;
+    buffer *room;
+} state_dict;
+
+/* Reads one for `optimizer`, whose algorithm and groups of parameters it must have. The caller
+ * calls state_dict_drop in any case; `body` must outlive it. */
+codec_status state_dict_read_json(buffer_pool *pool, const buffer *body,
+                                  const adam_optimizer *optimizer, state_dict *out,
+                                  codec_error *error);
+codec_status state_dict_read_safetensors(buffer_pool *pool, buffer *body, size_t max_header,
+                                         const adam_optimizer *optimizer, state_dict *out,
+                                         codec_error *error);
+void state_dict_drop(state_dict *s);
+
+/* Adds it as JSON. */
+void state_dict_add_json(text *t, const adam_optimizer *optimizer);
+/* Adds the header of a safetensors file to an empty text; returns the bytes of data that follow. */
+uint64_t state_dict_add_header(text *t, const adam_optimizer *optimizer);
+/* Copies those bytes to `data`. */
+void state_dict_copy_data(const adam_optimizer *optimizer, char *data);
+
+#endif

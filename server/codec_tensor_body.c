@@ -1,0 +1,127 @@
+/* codec_tensor_body.c: gradients and values on their way to the core. */
+#include "codec_tensor_body.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "codec_names.h"
+#include "codec_options.h"
+
+void tensor_body_drop(tensor_body *b)
+{
+    json_free(b->doc);
+    safetensors_drop(&b->file);
+    tensor_list_drop(&b->list);
+    buffer_drop(b->overrides_room);
+    *b = (tensor_body){0};
+}
+
+/* `groups` is a list of one object for each group; what they leave out stays as it is. */
+static codec_status read_overrides(buffer_pool *pool, const json_doc *doc, const json_value *groups,
+                                   const adam_optimizer *optimizer, tensor_body *out,
+                                   codec_error *error)
+{
+    static const char *const allowed[] = {CODEC_OPTION_NAMES, NULL};
+    const size_t n = adam_optimizer_group_count(optimizer);
+    const bool list = json_type_of(groups) == JSON_LIST || names_empty_list(doc, groups);
+    if (!list || json_count(groups) != n) {
+        return codec_fail(
+            error, CODEC_INVALID_VALUE,
+            "param_groups is expected as a list of %zu objects, one for each param group", n);
+    }
+    out->overrides_room = buffer_get(pool, n * sizeof *out->overrides);
+    if (out->overrides_room == NULL) {
+        return codec_fail(error, CODEC_NO_MEMORY, "no memory for %zu param groups", n);
+    }
+    out->overrides = (void *)out->overrides_room->data;
+    size_t i = 0;
+    codec_status st = CODEC_OK;
+    for (const json_value *g = json_first(groups); st == CODEC_OK && g != NULL; g = json_next(g)) {
+        char where[32];
+        (void)snprintf(where, sizeof where, "param group %zu", i);
+        if (json_type_of(g) != JSON_OBJECT) {
+            return codec_fail(error, CODEC_INVALID_VALUE, "%s is %s, expected an object", where,
+                              json_type_text(g));
+        }
+        out->overrides[i] = adam_optimizer_group(optimizer, i).options;
+        st = json_check_names(g, allowed, where, error);
+        if (st == CODEC_OK) {
+            st = options_read(doc, g, where, &out->overrides[i], error);
+        }
+        i++;
+    }
+    return st;
+}
+
+codec_status tensor_body_read_json(buffer_pool *pool, const buffer *body, tensor_body_kind kind,
+                                   const adam_optimizer *optimizer, tensor_body *out,
+                                   codec_error *error)
+{
+    static const char *const step_members[] = {"grads", "param_groups", NULL};
+    static const char *const params_members[] = {"params", NULL};
+    const bool grads = kind == TENSOR_BODY_GRADS;
+    const char *key = grads ? "grads" : "params";
+    *out = (tensor_body){0};
+    codec_status st = json_parse(pool, body->data, body->length, &out->doc, error);
+    if (st != CODEC_OK) {
+        return st;
+    }
+    const json_value *root = json_root(out->doc);
+    if (json_type_of(root) != JSON_OBJECT) {
+        return codec_fail(error, CODEC_INVALID_VALUE, "the body is %s, expected an object",
+                          json_type_text(root));
+    }
+    st = json_check_names(root, grads ? step_members : params_members, "the body", error);
+    if (st != CODEC_OK) {
+        return st;
+    }
+    const json_value *object = json_get(root, key);
+    if (object == NULL || json_type_of(object) != JSON_OBJECT) {
+        return codec_fail(error, CODEC_INVALID_VALUE,
+                          "%s is %s, expected an object of nested lists by parameter name", key,
+                          object != NULL ? json_type_text(object) : "missing");
+    }
+    st = tensor_list_read_object(pool, out->doc, object, grads ? "gradient" : "value", optimizer,
+                                 &out->list, error);
+    if (st != CODEC_OK) {
+        return st;
+    }
+    out->tensors = out->list.tensors;
+    out->n = out->list.n;
+    out->data = out->list.data;
+    out->data_length = out->list.data->length;
+    const json_value *groups = json_get(root, "param_groups");
+    return groups != NULL ? read_overrides(pool, out->doc, groups, optimizer, out, error)
+                          : CODEC_OK;
+}
+
+codec_status tensor_body_read_safetensors(buffer_pool *pool, buffer *body, size_t max_header,
+                                          tensor_body_kind kind, const adam_optimizer *optimizer,
+                                          tensor_body *out, codec_error *error)
+{
+    static const char *const step_keys[] = {"param_groups", NULL};
+    static const char *const no_keys[] = {NULL};
+    *out = (tensor_body){0};
+    codec_status st =
+        safetensors_parse(pool, body->data, body->length, max_header, &out->file, error);
+    if (st == CODEC_OK) {
+        st = safetensors_check_metadata(&out->file, kind == TENSOR_BODY_GRADS ? step_keys : no_keys,
+                                        error);
+    }
+    if (st != CODEC_OK) {
+        return st;
+    }
+    out->tensors = out->file.tensors;
+    out->n = out->file.n_tensors;
+    out->data = body;
+    out->data_offset = out->file.data_offset;
+    out->data_length = body->length - out->file.data_offset;
+    const char *groups = safetensors_metadata(&out->file, "param_groups");
+    if (groups == NULL) {
+        return CODEC_OK;
+    }
+    st = json_parse(pool, groups, strlen(groups), &out->doc, error);
+    return st == CODEC_OK
+               ? read_overrides(pool, out->doc, json_root(out->doc), optimizer, out, error)
+               : st;
+}

@@ -1,0 +1,27 @@
+/* deadline.h: ends connections that take too long. Knows sockets and clocks, not requests. */
+#ifndef ADAMD_DEADLINE_H
+#define ADAMD_DEADLINE_H
+
+#include <stddef.h>
+
+/* A connection may move a second's worth of this many bytes for each second over the timeout. */
+#define DEADLINE_BYTES_PER_SECOND ((size_t)64 << 10)
+
+typedef struct deadline_watch deadline_watch;
+typedef struct deadline deadline;
+
+/* A watch, with a thread of its own. `seconds`: the timeout. NULL: no memory or thread. */
+deadline_watch *deadline_watch_create(unsigned seconds);
+/* All connections must be gone. */
+void deadline_watch_free(deadline_watch *w);
+
+/* Watches a socket from now on; it has one timeout of time. NULL: no memory. */
+deadline *deadline_add(deadline_watch *w, int socket);
+/* Before the socket is closed. NULL is allowed. */
+void deadline_remove(deadline_watch *w, deadline *d);
+/* Starts its time anew: the timeout, and what moving `bytes` takes. */
+void deadline_restart(deadline_watch *w, deadline *d, size_t bytes);
+/* Stops its time, until the next restart. */
+void deadline_pause(deadline *d);
+
+#endif

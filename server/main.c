@@ -1,0 +1,154 @@
+/* main.c: start, signals, drain, end. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "codec_json.h"
+#include "http.h"
+#include "listen.h"
+#include "log.h"
+#include "version.h"
+
+#define EXIT_START    2 /* could not start */
+#define TRIM_SECONDS  5 /* between looks for buffers that nobody uses */
+#define DRAIN_TICK_MS 10
+#define OTHER_FILES   64 /* descriptors beside connections */
+
+static void *state_alloc(void *context, size_t bytes)
+{
+    return memory_get_zeroed(context, bytes);
+}
+
+static void state_release(void *context, void *block, size_t bytes)
+{
+    memory_put(context, block, bytes);
+}
+
+static int fail(const char *message)
+{
+    fprintf(stderr, "adamd: %s\n", message);
+    return EXIT_START;
+}
+
+/* As many descriptors as connections need, if the hard limit lets. */
+static void raise_file_limit(const config *c)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
+        return;
+    }
+    const rlim_t wanted = (rlim_t)c->max_connections + OTHER_FILES;
+    if (files.rlim_cur < wanted) {
+        files.rlim_cur = wanted < files.rlim_max ? wanted : files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+        if (files.rlim_cur < wanted) {
+            log_write(LOG_WARN, "only %llu file descriptors for %u connections",
+                      (unsigned long long)files.rlim_cur, c->max_connections);
+        }
+    }
+}
+
+static void block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, set, NULL); /* inherited by every thread: main alone takes them */
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* Waits until nothing is in flight. False: a second signal came, or the time was up. */
+static bool drain(http_server *http, const config *c, const sigset_t *signals)
+{
+    const struct timespec tick = {.tv_nsec = DRAIN_TICK_MS * 1000000L};
+    const long most = (long)c->timeout * 1000 / DRAIN_TICK_MS;
+    for (long i = 0; http_in_flight(http) > 0; i++) {
+        if (i >= most || sigtimedwait(signals, NULL, &tick) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void wait_for_signal(api_context *ctx, const sigset_t *signals)
+{
+    const struct timespec tick = {.tv_sec = TRIM_SECONDS};
+    while (sigtimedwait(signals, NULL, &tick) < 0) {
+        buffer_pool_trim(ctx->buffers);
+    }
+}
+
+static int serve(api_context *ctx, executor *jobs, const sigset_t *signals)
+{
+    char error[256];
+    unsigned port = ctx->config->port;
+    const int listen_socket = listen_open(ctx->config->host, &port, error, sizeof error);
+    if (listen_socket < 0) {
+        return fail(error);
+    }
+    http_server *http = http_start(ctx, jobs, listen_socket, error, sizeof error);
+    if (http == NULL) {
+        return fail(error);
+    }
+    const bool v6 = strchr(ctx->config->host, ':') != NULL;
+    printf(v6 ? "adamd %s listening on http://[%s]:%u\n" : "adamd %s listening on http://%s:%u\n",
+           ADAMD_VERSION, ctx->config->host, port);
+    (void)fflush(stdout);
+    log_write(LOG_INFO, "adamd %s, kernel %s, %u threads, %zu MiB of memory", ADAMD_VERSION,
+              adam_kernel_name(), ctx->config->threads, ctx->config->max_memory >> 20);
+
+    wait_for_signal(ctx, signals);
+    log_write(LOG_INFO, "draining: %u requests in flight", http_in_flight(http));
+    atomic_store(&ctx->draining, true);
+    if (!drain(http, ctx->config, signals)) {
+        log_write(LOG_WARN, "stopped with %u requests in flight", http_in_flight(http));
+        _exit(1); /* their connections may be suspended, so nothing can be taken down in order */
+    }
+    http_stop(http);
+    log_write(LOG_INFO, "stopped");
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    config c;
+    char error[256];
+    sigset_t signals;
+    adam_error kernel_error;
+    const config_result result = config_read(argc, argv, &c, error, sizeof error);
+    if (result != CONFIG_RUN) {
+        return result == CONFIG_SHOWN ? 0 : fail(error);
+    }
+    if (adam_kernel_check(&kernel_error) != ADAM_OK) {
+        return fail(kernel_error.message);
+    }
+    log_begin(c.log_level, c.log_format);
+    json_init();
+    raise_file_limit(&c);
+    block_signals(&signals);
+
+    int status = EXIT_START;
+    api_context ctx = {
+        .config = &c, .memory = memory_create(c.max_memory), .registry = registry_create()};
+    ctx.buffers = ctx.memory != NULL ? buffer_pool_create(ctx.memory) : NULL;
+    ctx.allocator = (adam_allocator){state_alloc, state_release, ctx.memory};
+    executor *jobs = executor_create(c.threads);
+    if (ctx.buffers == NULL || ctx.registry == NULL || jobs == NULL ||
+        adam_pool_create(c.threads, &ctx.pool) != ADAM_OK) {
+        (void)fail("no memory or threads to start");
+    } else {
+        status = serve(&ctx, jobs, &signals);
+    }
+    executor_free(jobs);
+    adam_pool_free(ctx.pool);
+    registry_free(ctx.registry);
+    buffer_pool_free(ctx.buffers);
+    memory_free(ctx.memory);
+    return status;
+}

@@ -1,0 +1,132 @@
+// number.cpp: numbers as text, by <charconv>. The one file in C++, for lack of these two in C.
+#include "number.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <system_error>
+
+namespace
+{
+
+// Digits d[0..n) with the decimal point after the first, times 10^exponent, in the layout of
+// Python's repr: positional from 1e-4 up to below 1e16.
+size_t lay_out(const char *d, int n, int exponent, char *out)
+{
+    char *o = out;
+    if (exponent < -4 || exponent >= 16) {
+        *o++ = d[0];
+        if (n > 1) {
+            *o++ = '.';
+            std::memcpy(o, d + 1, n - 1);
+            o += n - 1;
+        }
+        *o++ = 'e';
+        *o++ = exponent < 0 ? '-' : '+';
+        const int magnitude = exponent < 0 ? -exponent : exponent;
+        if (magnitude < 10) {
+            *o++ = '0';
+        }
+        return std::to_chars(o, o + 4, magnitude).ptr - out;
+    }
+    if (exponent < 0) {
+        *o++ = '0';
+        *o++ = '.';
+        for (int i = -1; i > exponent; i--) {
+            *o++ = '0';
+        }
+        std::memcpy(o, d, n);
+        return o + n - out;
+    }
+    for (int i = 0; i <= exponent; i++) {
+        *o++ = i < n ? d[i] : '0';
+    }
+    if (n > exponent + 1) {
+        *o++ = '.';
+        std::memcpy(o, d + exponent + 1, n - exponent - 1);
+        o += n - exponent - 1;
+    }
+    return o - out;
+}
+
+template <typename Real> size_t print(Real value, char *out)
+{
+    const char *special = std::isnan(value)   ? "\"NaN\""
+                          : std::isinf(value) ? value > 0 ? "\"Infinity\"" : "\"-Infinity\""
+                          : value == 0 && std::signbit(value) ? "-0.0"
+                          : value == 0                        ? "0"
+                                                              : nullptr;
+    if (special != nullptr) {
+        const size_t length = std::strlen(special);
+        std::memcpy(out, special, length);
+        return length;
+    }
+    // "-d.ddde-dd", the shortest that reads back
+    char text[NUMBER_MAX_TEXT];
+    const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific);
+    const char *mark = static_cast<const char *>(std::memchr(text, 'e', end.ptr - text));
+    int exponent = 0;
+    std::from_chars(mark[1] == '+' ? mark + 2 : mark + 1, end.ptr, exponent);
+    const char *from = text;
+    size_t sign = 0;
+    if (*from == '-') {
+        out[sign++] = *from++;
+    }
+    char digits[NUMBER_MAX_TEXT];
+    int n = 0;
+    for (; from < mark; from++) {
+        if (*from != '.') {
+            digits[n++] = *from;
+        }
+    }
+    return sign + lay_out(digits, n, exponent, out + sign);
+}
+
+template <typename Real> bool read(const char *digits, size_t length, Real *value)
+{
+    const auto end = std::from_chars(digits, digits + length, *value);
+    if (end.ec == std::errc()) {
+        return end.ptr == digits + length && std::isfinite(*value);
+    }
+    if (end.ec != std::errc::result_out_of_range) {
+        return false;
+    }
+    // Out of range is said of overflow and of underflow alike; the exponent's or the first digits'
+    // size tells them apart.
+    long double wide = 0;
+    const auto again = std::from_chars(digits, digits + length, wide);
+    if (again.ec == std::errc() && wide != 0) {
+        const Real rounded = static_cast<Real>(wide);
+        *value = rounded;
+        return std::isfinite(rounded);
+    }
+    const void *mark = std::memchr(digits, 'e', length);
+    if (mark == nullptr) {
+        mark = std::memchr(digits, 'E', length);
+    }
+    const bool tiny = mark != nullptr && static_cast<const char *>(mark)[1] == '-';
+    *value = *digits == '-' ? Real(-0.0) : Real(0);
+    return tiny;
+}
+
+} // namespace
+
+size_t number_print_f32(float value, char out[NUMBER_MAX_TEXT])
+{
+    return print(value, out);
+}
+
+size_t number_print_f64(double value, char out[NUMBER_MAX_TEXT])
+{
+    return print(value, out);
+}
+
+bool number_read_f32(const char *digits, size_t length, float *value)
+{
+    return read(digits, length, value);
+}
+
+bool number_read_f64(const char *digits, size_t length, double *value)
+{
+    return read(digits, length, value);
+}

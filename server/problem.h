@@ -1,0 +1,147 @@
+/* problem.h: why a request was refused (RFC 9457). reply.c gives each code its HTTP status and
+ * prints it. */
+#ifndef ADAMD_PROBLEM_H
+#define ADAMD_PROBLEM_H
+
+#include "adam/status.h"
+#include "codec.h"
+
+/* One line a code: name, the end of its type URI, title. */
+#define PROBLEM_MAP(X)                                                                                                                                            \
+    X(MALFORMED_REQUEST, "malformed-request", "Malformed request")                                                                                                \
+        X(MALFORMED_JSON, "malformed-json", "Malformed JSON")                                                                                                     \
+            X(MALFORMED_SAFETENSORS, "malformed-safetensors", "Malformed safetensors file")                                                                       \
+                X(UNKNOWN_FIELD, "unknown-field", "Unknown field")                                                                                                \
+                    X(INVALID_QUERY, "invalid-query", "Invalid query parameter")                                                                                  \
+                        X(NO_SUCH_PATH, "no-such-path", "No such path")                                                                                           \
+                            X(NO_SUCH_OPTIMIZER, "no-such-optimizer", "No such optimizer")                                                                        \
+                                X(NO_SUCH_PARAM, "no-such-param", "No such parameter")                                                                            \
+                                    X(NO_SUCH_GROUP, "no-such-group", "No such param group")                                                                      \
+                                        X(METHOD_NOT_ALLOWED, "method-not-allowed",                                                                               \
+                                          "Method not allowed")                                                                                                   \
+                                            X(NOT_ACCEPTABLE, "not-acceptable",                                                                                   \
+                                              "Representation not available")                                                                                     \
+                                                X(UNSUPPORTED_MEDIA_TYPE,                                                                                         \
+                                                  "unsupported-media-type",                                                                                       \
+                                                  "Unsupported media type")                                                                                       \
+                                                    X(NAME_TAKEN, "name-taken", "Name taken")                                                                     \
+                                                        X(LENGTH_REQUIRED, "length-required",                                                                     \
+                                                          "Content-Length required")                                                                              \
+                                                            X(BODY_TOO_LARGE, "body-too-large",                                                                   \
+                                                              "Body too large")                                                                                   \
+                                                                X(HEADER_TOO_LARGE,                                                                               \
+                                                                  "header-too-large",                                                                             \
+                                                                  "Header too large")                                                                             \
+                                                                    X(PRECONDITION_FAILED,                                                                        \
+                                                                      "precondition-failed",                                                                      \
+                                                                      "Precondition failed")                                                                      \
+                                                                        X(EXPECTATION_FAILED,                                                                     \
+                                                                          "expectation-failed",                                                                   \
+                                                                          "Expectation failed")                                                                   \
+                                                                            X(INVALID_VALUE,                                                                      \
+                                                                              "invalid-value",                                                                    \
+                                                                              "Invalid value")                                                                    \
+                                                                                X(INVALID_OPTION,                                                                 \
+                                                                                  "invalid-"                                                                      \
+                                                                                  "option",                                                                       \
+                                                                                  "Hyperparameter"                                                                \
+                                                                                  " out of range")                                                                \
+                                                                                    X(UNSUPPORTED_OPTION,                                                         \
+                                                                                      "unsupporte"                                                                \
+                                                                                      "d-option",                                                                 \
+                                                                                      "Option "                                                                   \
+                                                                                      "asks for "                                                                 \
+                                                                                      "what a "                                                                   \
+                                                                                      "server "                                                                   \
+                                                                                      "cannot do")                                                                \
+                                                                                        X(INVALID_NAME,                                                           \
+                                                                                          "invali"                                                                \
+                                                                                          "d-"                                                                    \
+                                                                                          "name",                                                                 \
+                                                                                          "Invali"                                                                \
+                                                                                          "d "                                                                    \
+                                                                                          "name")                                                                 \
+                                                                                            X(DUPLICATE_PARAM,                                                    \
+                                                                                              "du"                                                                \
+                                                                                              "pl"                                                                \
+                                                                                              "ic"                                                                \
+                                                                                              "at"                                                                \
+                                                                                              "e-"                                                                \
+                                                                                              "pa"                                                                \
+                                                                                              "ra"                                                                \
+                                                                                              "m",                                                                \
+                                                                                              "Pa"                                                                \
+                                                                                              "ra"                                                                \
+                                                                                              "me"                                                                \
+                                                                                              "te"                                                                \
+                                                                                              "r "                                                                \
+                                                                                              "na"                                                                \
+                                                                                              "me"                                                                \
+                                                                                              "d "                                                                \
+                                                                                              "tw"                                                                \
+                                                                                              "ic"                                                                \
+                                                                                              "e")                                                                \
+                                                                                                X(UNKNOWN_PARAM,                                                  \
+                                                                                                  "unknown-param",                                                \
+                                                                                                  "Unknown parameter")                                            \
+                                                                                                    X(MISSING_PARAM,                                              \
+                                                                                                      "missing-param",                                            \
+                                                                                                      "Parameter missing")                                        \
+                                                                                                        X(SHAPE_MISMATCH,                                         \
+                                                                                                          "shape-mismatch",                                       \
+                                                                                                          "Shape mismatch")                                       \
+                                                                                                            X(DTYPE_MISMATCH,                                     \
+                                                                                                              "dtype-mismatch",                                   \
+                                                                                                              "Dtype mismatch")                                   \
+                                                                                                                X(NON_FINITE,                                     \
+                                                                                                                  "non-finite",                                   \
+                                                                                                                  "Non-finite gradient")                          \
+                                                                                                                    X(LIMIT_EXCEEDED,                             \
+                                                                                                                      "limit-exceeded",                           \
+                                                                                                                      "Limit exceeded")                           \
+                                                                                                                        X(EMPTY,                                  \
+                                                                                                                          "empty",                                \
+                                                                                                                          "Nothing to work on")                   \
+                                                                                                                            X(STATE_MISMATCH,                     \
+                                                                                                                              "state-mismatch",                   \
+                                                                                                                              "State does not fit the optimizer") \
+                                                                                                                                X(DRAINING,                       \
+                                                                                                                                  "draining",                     \
+                                                                                                                                  "Shutting down")                \
+                                                                                                                                    X(BUSY,                       \
+                                                                                                                                      "busy",                     \
+                                                                                                                                      "Too much in flight")       \
+                                                                                                                                        X(OUT_OF_MEMORY,          \
+                                                                                                                                          "out-of-memory",        \
+                                                                                                                                          "Memory budget used up")
+
+typedef enum problem_code {
+#define X(name, slug, title) PROBLEM_##name,
+    PROBLEM_MAP(X)
+#undef X
+} problem_code;
+
+typedef struct problem {
+    problem_code code;
+    char detail[1024];
+    char param[ADAM_MAX_NAME + 1]; /* "param", or "" */
+    char header[64];               /* "header": the request header concerned, or "" */
+    bool has_index, has_shapes, has_position, has_limit;
+    uint64_t index;
+    int expected_rank, got_rank;
+    uint64_t expected[ADAM_MAX_RANK], got[ADAM_MAX_RANK];
+    size_t position;
+    size_t limit_bytes;
+    const char *allow; /* of METHOD_NOT_ALLOWED */
+} problem;
+
+/* Sets code and detail and clears the rest. Returns false, so that a check can end with it. */
+bool problem_set(problem *p, problem_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+bool problem_from_adam(problem *p, const adam_error *error);
+bool problem_from_codec(problem *p, const codec_error *error);
+
+const char *problem_slug(problem_code code);
+const char *problem_title(problem_code code);
+
+#endif

@@ -1,0 +1,229 @@
+/* registry.c: names to counted instances. Knows no requests. */
+#include "registry.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct registry {
+    pthread_rwlock_t lock;
+    instance **sorted; /* by name */
+    size_t n, capacity;
+    atomic_uint_fast64_t epoch;
+};
+
+registry *registry_create(void)
+{
+    registry *r = calloc(1, sizeof *r);
+    if (r != NULL) {
+        pthread_rwlock_init(&r->lock, NULL);
+    }
+    return r;
+}
+
+void registry_free(registry *r)
+{
+    if (r == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        instance_drop(r->sorted[i]);
+    }
+    free(r->sorted);
+    pthread_rwlock_destroy(&r->lock);
+    free(r);
+}
+
+uint64_t registry_next_epoch(registry *r)
+{
+    return atomic_fetch_add(&r->epoch, 1) + 1;
+}
+
+static void hold(instance *inst)
+{
+    pthread_mutex_lock(&inst->shared.lock);
+    inst->shared.holds++;
+    pthread_mutex_unlock(&inst->shared.lock);
+}
+
+void instance_drop(instance *inst)
+{
+    if (inst == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&inst->shared.lock);
+    const bool last = --inst->shared.holds == 0;
+    pthread_mutex_unlock(&inst->shared.lock);
+    if (last) {
+        instance_unpublish(inst);
+        adam_optimizer_free(inst->optimizer);
+        strand_destroy(&inst->strand);
+        pthread_mutex_destroy(&inst->shared.lock);
+        free(inst);
+    }
+}
+
+/* First place whose name is not before `name`; under the lock. */
+static size_t lower_bound(const registry *r, const char *name)
+{
+    size_t low = 0;
+    size_t high = r->n;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strcmp(r->sorted[middle]->name, name) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static bool is_at(const registry *r, size_t place, const char *name)
+{
+    return place < r->n && strcmp(r->sorted[place]->name, name) == 0;
+}
+
+static bool make_room(registry *r)
+{
+    if (r->n < r->capacity) {
+        return true;
+    }
+    const size_t capacity = r->capacity > 0 ? r->capacity * 2 : 16;
+    instance **bigger = realloc(r->sorted, capacity * sizeof(instance *));
+    if (bigger == NULL) {
+        return false;
+    }
+    r->sorted = bigger;
+    r->capacity = capacity;
+    return true;
+}
+
+bool registry_add(registry *r, const char *name, adam_optimizer *optimizer,
+                  const adam_options *defaults, instance **out, bool *no_memory)
+{
+    instance *inst = calloc(1, sizeof *inst);
+    *no_memory = inst == NULL;
+    if (inst == NULL) {
+        return false;
+    }
+    strcpy(inst->name, name);
+    strand_init(&inst->strand);
+    pthread_mutex_init(&inst->shared.lock, NULL);
+    inst->shared.holds = 2; /* the list's and the caller's */
+    inst->shared.info.defaults = *defaults;
+    inst->optimizer = optimizer;
+
+    pthread_rwlock_wrlock(&r->lock);
+    const size_t place = lower_bound(r, name);
+    const bool taken = is_at(r, place, name);
+    const bool room = taken || make_room(r);
+    if (!taken && room) {
+        instance_rewritten(inst, registry_next_epoch(r));
+        memmove(r->sorted + place + 1, r->sorted + place, (r->n - place) * sizeof(instance *));
+        r->sorted[place] = inst;
+        r->n++;
+    }
+    pthread_rwlock_unlock(&r->lock);
+    if (taken || !room) {
+        *no_memory = !room;
+        inst->optimizer = NULL; /* the caller's again */
+        inst->shared.holds = 1;
+        instance_drop(inst);
+        return false;
+    }
+    *out = inst;
+    return true;
+}
+
+instance *registry_hold(registry *r, const char *name)
+{
+    instance *inst = NULL;
+    pthread_rwlock_rdlock(&r->lock);
+    const size_t place = lower_bound(r, name);
+    if (is_at(r, place, name)) {
+        inst = r->sorted[place];
+        hold(inst);
+    }
+    pthread_rwlock_unlock(&r->lock);
+    return inst;
+}
+
+void registry_remove(registry *r, instance *inst)
+{
+    pthread_rwlock_wrlock(&r->lock);
+    const size_t place = lower_bound(r, inst->name);
+    memmove(r->sorted + place, r->sorted + place + 1, (r->n - place - 1) * sizeof(instance *));
+    r->n--;
+    pthread_rwlock_unlock(&r->lock);
+    inst->removed = true;
+    instance_drop(inst); /* the list's; the caller has its own */
+}
+
+size_t registry_count(registry *r)
+{
+    pthread_rwlock_rdlock(&r->lock);
+    const size_t n = r->n;
+    pthread_rwlock_unlock(&r->lock);
+    return n;
+}
+
+size_t registry_page(registry *r, const char *prefix, const char *after, size_t most,
+                     instance **out, bool *more)
+{
+    const size_t prefix_length = strlen(prefix);
+    size_t n = 0;
+    pthread_rwlock_rdlock(&r->lock);
+    size_t place = lower_bound(r, strcmp(prefix, after) > 0 ? prefix : after);
+    if (is_at(r, place, after)) {
+        place++;
+    }
+    while (n < most && place < r->n &&
+           strncmp(r->sorted[place]->name, prefix, prefix_length) == 0) {
+        out[n] = r->sorted[place++];
+        hold(out[n++]);
+    }
+    *more = place < r->n && strncmp(r->sorted[place]->name, prefix, prefix_length) == 0;
+    pthread_rwlock_unlock(&r->lock);
+    return n;
+}
+
+optimizer_info instance_info(instance *inst)
+{
+    pthread_mutex_lock(&inst->shared.lock);
+    const optimizer_info info = inst->shared.info;
+    pthread_mutex_unlock(&inst->shared.lock);
+    return info;
+}
+
+static void renew(instance *inst, uint64_t epoch)
+{
+    const adam_optimizer *o = inst->optimizer;
+    optimizer_info *info = &inst->shared.info;
+    pthread_mutex_lock(&inst->shared.lock);
+    info->algorithm = adam_optimizer_algorithm(o);
+    info->step = adam_optimizer_step_count(o);
+    info->epoch = epoch > 0 ? epoch : info->epoch;
+    info->numel = adam_optimizer_numel(o);
+    info->groups = adam_optimizer_group_count(o);
+    info->params = adam_optimizer_param_count(o);
+    info->bytes = adam_optimizer_bytes(o);
+    pthread_mutex_unlock(&inst->shared.lock);
+}
+
+void instance_changed(instance *inst)
+{
+    renew(inst, 0);
+}
+
+void instance_rewritten(instance *inst, uint64_t epoch)
+{
+    renew(inst, epoch);
+}
+
+void instance_unpublish(instance *inst)
+{
+    buffer_drop(inst->params.data);
+    buffer_drop(inst->params.offsets);
+    inst->params = (published){0};
+}

@@ -1,0 +1,68 @@
+/* registry.h: the optimizers by name. */
+#ifndef ADAMD_REGISTRY_H
+#define ADAMD_REGISTRY_H
+
+#include "adam/optimizer.h"
+#include "buffer.h"
+#include "codec_show.h"
+#include "executor.h"
+
+#define REGISTRY_MAX_NAME 128
+
+/* The parameters after a step, in the buffer that it was answered from, for whoever reads them
+ * until the next change. */
+typedef struct published {
+    buffer *data;    /* NULL: nothing published */
+    buffer *offsets; /* size_t for each parameter: where it lies behind data_offset */
+    size_t data_offset, data_length;
+} published;
+
+/* A named optimizer. Whoever is in its strand may use all of it. */
+typedef struct instance {
+    char name[REGISTRY_MAX_NAME + 1];
+    strand strand;
+    adam_optimizer *optimizer;
+    published params;
+    bool removed; /* its name is free again; whoever still waits for it is told so */
+    struct {
+        pthread_mutex_t lock;
+        optimizer_info info; /* a copy, for readers outside the strand */
+        unsigned holds;
+    } shared;
+} instance;
+
+typedef struct registry registry;
+
+registry *registry_create(void);
+/* Nobody may hold an instance. */
+void registry_free(registry *r);
+
+/* An epoch that was never given before. */
+uint64_t registry_next_epoch(registry *r);
+
+/* Takes `optimizer` under a new name; false where the name is taken (the caller keeps the
+ * optimizer) or, with *no_memory set, there is no memory. On success the instance is held once for
+ * the caller. */
+bool registry_add(registry *r, const char *name, adam_optimizer *optimizer,
+                  const adam_options *defaults, instance **out, bool *no_memory);
+/* The instance of that name, held, or NULL. */
+instance *registry_hold(registry *r, const char *name);
+/* Takes it off the list; from its strand. */
+void registry_remove(registry *r, instance *inst);
+size_t registry_count(registry *r);
+/* Up to `most` instances whose names begin with `prefix` and sort after `after`, held, by name.
+ * *more: there are others after them. */
+size_t registry_page(registry *r, const char *prefix, const char *after, size_t most,
+                     instance **out, bool *more);
+
+/* Lets go; the last one frees it. NULL is allowed. */
+void instance_drop(instance *inst);
+optimizer_info instance_info(instance *inst);
+/* Renews the shared copy after a change; from the strand. */
+void instance_changed(instance *inst);
+/* The same, and history was rewritten: a new epoch. */
+void instance_rewritten(instance *inst, uint64_t epoch);
+/* Forgets what is published; from the strand. */
+void instance_unpublish(instance *inst);
+
+#endif

@@ -1,0 +1,43 @@
+/* reply.h: an answer, before it is sent. */
+#ifndef ADAMD_REPLY_H
+#define ADAMD_REPLY_H
+
+#include "buffer.h"
+#include "media.h"
+#include "problem.h"
+
+/* The body is `text`, then `data_length` bytes of `data`; both may be absent. The reply holds the
+ * buffers. Headers with "" are not sent. */
+typedef struct reply {
+    int status;
+    const char *content_type;
+    buffer *text;
+    buffer *data;
+    size_t data_offset, data_length;
+    const char *static_text; /* instead of `text`: lives as long as the program */
+    size_t static_length;
+    char etag[64];
+    char location[256];
+    const char *allow;
+    unsigned retry_after; /* seconds; 0: none */
+    bool minimal;         /* Preference-Applied: return=minimal */
+    bool close;           /* the connection ends after it */
+} reply;
+
+size_t reply_length(const reply *r);
+/* Lets go of the buffers. */
+void reply_drop(reply *r);
+
+/* Makes the text, ended by a newline, the body; takes its buffer. False, with the problem set,
+ * where the text failed: for replies of requests that change nothing. */
+bool reply_json(reply *r, int status, text *t, problem *p);
+/* The same for what has happened already: where the text failed, the reply has no body. */
+void reply_json_after(reply *r, int status, text *t);
+/* A reply without a body. */
+void reply_empty(reply *r, int status);
+/* The problem as application/problem+json, in place of whatever `r` held; its ETag stays. */
+void reply_problem(reply *r, const problem *p, buffer_pool *pool);
+
+int reply_status_of(problem_code code);
+
+#endif

@@ -1,0 +1,46 @@
+/* router.h: which handler a request goes to, and all that can be refused before its body is read.
+ */
+#ifndef ADAMD_ROUTER_H
+#define ADAMD_ROUTER_H
+
+#include "api.h"
+
+typedef enum route_body { ROUTE_NO_BODY, ROUTE_JSON, ROUTE_PATCH, ROUTE_TENSORS } route_body;
+typedef enum route_reply { REPLY_AS_JSON, REPLY_AS_TENSORS, REPLY_AS_YAML } route_reply;
+
+typedef struct route {
+    const char *method, *pattern;
+    api_handler *handler;
+    route_body body;    /* what it takes */
+    route_reply answer; /* what it gives */
+    bool whole;         /* its work grows with the optimizer, not only with the body */
+    unsigned query;     /* ROUTE_QUERY_… it takes */
+} route;
+
+#define ROUTE_QUERY_DATA 1U
+#define ROUTE_QUERY_LIST 2U
+
+/* All routes; *count gets their number. For the tests and the OpenAPI check. */
+const route *router_routes(size_t *count);
+
+/* Request headers that decide something; NULL where absent. */
+typedef struct router_headers {
+    const char *content_type, *accept, *if_match, *prefer, *worker;
+    bool has_body, has_length;
+    uint64_t length; /* Content-Length */
+} router_headers;
+
+/* Finds route and optimizer, and checks path, query, headers and length. `target` is the raw
+ * request target. False: refused, with the problem set. In either case the caller lets go of
+ * rq->instance. */
+bool router_begin(api_context *ctx, const char *method, const char *target,
+                  const router_headers *headers, api_request *rq, problem *p);
+/* The most that the body of this request may have, in bytes. */
+size_t router_body_limit(const api_context *ctx, const api_request *rq);
+/* Runs the handler, with the body there, and completes the reply; refusals become replies. Where
+ * the request is about an optimizer, the caller is in its strand. */
+void router_run(api_context *ctx, api_request *rq, reply *r);
+/* The work in bytes: what is large goes to a thread of its own. */
+size_t router_cost(const api_request *rq);
+
+#endif
