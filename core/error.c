@@ -17,6 +17,20 @@ const char *adam_status_text(adam_status status)
     return "unknown status";
 }
 
+/* Takes off a character that was cut in the middle at the end of a text. */
+static void drop_cut_character(char *text)
+{
+    const size_t n = strlen(text);
+    size_t last = n;
+    while (last > 0 && n - last < 3 && ((unsigned char)text[last - 1] & 0xc0) == 0x80) {
+        last--;
+    }
+    if (last > 0 && (unsigned char)text[last - 1] >= 0xc0 &&
+        !adam_utf8_valid(text + last - 1, n - last + 1)) {
+        text[last - 1] = '\0';
+    }
+}
+
 adam_status adam_error_set(adam_error *error, adam_status status, const char *format, ...)
 {
     if (error == NULL) {
@@ -26,8 +40,11 @@ adam_status adam_error_set(adam_error *error, adam_status status, const char *fo
     error->status = status;
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(error->message, sizeof error->message, format, args);
+    const int length = vsnprintf(error->message, sizeof error->message, format, args);
     va_end(args);
+    if (length >= (int)sizeof error->message) {
+        drop_cut_character(error->message);
+    }
     return status;
 }
 
@@ -42,6 +59,9 @@ void adam_error_param(adam_error *error, const char *name, size_t name_len)
         size_t n = name_len < ADAM_MAX_NAME ? name_len : ADAM_MAX_NAME;
         memcpy(error->param, name, n);
         error->param[n] = '\0';
+        if (n < name_len) {
+            drop_cut_character(error->param);
+        }
     }
 }
 

@@ -391,7 +391,7 @@ void adam_step_apply(adam_step_plan *plan, adam_step_stats *stats)
 adam_status adam_optimizer_step(adam_optimizer *o, const adam_step_args *args,
                                 adam_step_stats *stats, adam_error *error)
 {
-    adam_step_plan *plan;
+    adam_step_plan *plan = NULL;
     adam_status st = adam_step_prepare(o, args, &plan, error);
     if (st == ADAM_OK) {
         adam_step_apply(plan, stats);

@@ -47,7 +47,7 @@ static bool create(api_context *ctx, const char *name, const creation *c, instan
                    problem *p)
 {
     adam_error error;
-    adam_optimizer *optimizer;
+    adam_optimizer *optimizer = NULL;
     if (adam_optimizer_create(c->algorithm, c->groups, c->n_groups, &ctx->allocator, &optimizer,
                               &error) != ADAM_OK) {
         return problem_from_adam(p, &error);
@@ -65,7 +65,7 @@ bool api_create(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     codec_error error;
     creation c = {0};
-    instance *inst;
+    instance *inst = NULL;
     buffer *body = rq->body;
     const codec_status st =
         rq->sent == MEDIA_JSON

@@ -103,9 +103,10 @@ static codec_status check_duplicates(const cJSON *object, codec_error *error)
     return CODEC_OK;
 }
 
+/* Whether it is the skeleton's "[0]". Alone: a number among other values has a span of its own. */
 static bool is_number_list(const cJSON *value)
 {
-    return cJSON_IsArray(value) && cJSON_IsNumber(value->child);
+    return cJSON_IsArray(value) && cJSON_IsNumber(value->child) && value->child->next == NULL;
 }
 
 /* Walks the tree in the order of the text: numbers get the index of their span, in valueint, and

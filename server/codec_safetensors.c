@@ -2,6 +2,7 @@
  * beyond that: no duplicate names, no unknown members. Knows tensors, not optimizers. */
 #include "codec_safetensors.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -271,10 +272,9 @@ uint64_t safetensors_add_tensor(text *t, const char *prefix, const adam_tensor *
     const uint64_t end = offset + numel * adam_dtype_size(tensor->dtype);
     text_add(t, ",", 1);
     char name[ADAM_MAX_NAME + 32];
-    const size_t prefix_length = strlen(prefix);
-    memcpy(name, prefix, prefix_length);
-    memcpy(name + prefix_length, tensor->name, tensor->name_len);
-    json_add_string(t, name, prefix_length + tensor->name_len);
+    const int length = snprintf(name, sizeof name, "%s%.*s", prefix, (int)tensor->name_len,
+                                tensor->name);
+    json_add_string(t, name, (size_t)length);
     text_add_format(t,
                     ":{\"dtype\":\"%s\",\"shape\":", tensor->dtype == ADAM_FLOAT64 ? "F64" : "F32");
     json_add_shape(t, tensor->rank, tensor->shape);

@@ -292,7 +292,7 @@ codec_status state_dict_read_json(buffer_pool *pool, const buffer *body, const a
 {
     static const char *const allowed[] = {"algorithm", "step",  "param_groups",
                                           "params",    "state", NULL};
-    adam_param_state *states;
+    adam_param_state *states = NULL;
     *out = (state_dict){0};
     codec_status st = json_parse(pool, body->data, body->length, &out->doc, error);
     if (st == CODEC_OK && json_type_of(json_root(out->doc)) != JSON_OBJECT) {
@@ -415,7 +415,7 @@ codec_status state_dict_read_safetensors(buffer_pool *pool, buffer *body, size_t
 {
     static const char *const keys[] = {"state_dict", NULL};
     static const char *const allowed[] = {"algorithm", "step", "param_groups", "steps", NULL};
-    adam_param_state *states;
+    adam_param_state *states = NULL;
     *out = (state_dict){0};
     codec_status st =
         safetensors_parse(pool, body->data, body->length, max_header, &out->file, error);

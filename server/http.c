@@ -159,23 +159,30 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-/* Refuses the request. A short body that is still to come is read first; a client that asked before
- * sending it is answered at once. */
-static enum MHD_Result refuse(exchange *x, const guard *g, const problem *p, bool close)
+/* Makes the reply to a request that is refused. */
+static void reply_refusal(exchange *x, const problem *p)
 {
-    const router_headers *h = &g->headers;
     if (x->request.instance != NULL) {
         const optimizer_info info = instance_info(x->request.instance);
         api_etag(&info, x->reply.etag, sizeof x->reply.etag);
     }
     reply_problem(&x->reply, p, x->server->ctx->buffers);
-    const bool coming = h->has_body && !g->expects_continue && !close;
-    if (coming && (!h->has_length || h->length <= DISCARD_MAX)) {
+}
+
+/* Refuses the request. A short body that is still to come is read first; a client that asked before
+ * sending it is answered at once, and the connection ends: libmicrohttpd reads no further after a
+ * reply to the first call. */
+static enum MHD_Result refuse(exchange *x, const guard *g, const problem *p, bool close)
+{
+    const router_headers *h = &g->headers;
+    reply_refusal(x, p);
+    const bool readable = !g->expects_continue && (!h->has_length || h->length <= DISCARD_MAX);
+    if (!close && (!h->has_body || readable)) {
         x->state = EXCHANGE_REFUSED;
-        restart_deadline(x, h->has_length ? h->length : DISCARD_MAX);
+        restart_deadline(x, h->has_body && !h->has_length ? DISCARD_MAX : (size_t)h->length);
         return MHD_YES;
     }
-    x->reply.close = h->has_body || close;
+    x->reply.close = true;
     return queue_reply(x);
 }
 
@@ -235,7 +242,7 @@ static void refuse_late(exchange *x, problem_code code, const char *detail)
     problem_set(&p, code, "%s", detail);
     p.has_limit = code == PROBLEM_BODY_TOO_LARGE;
     p.limit_bytes = x->body_limit;
-    reply_problem(&x->reply, &p, x->server->ctx->buffers);
+    reply_refusal(x, &p);
     x->reply.close = true;
     x->state = EXCHANGE_REFUSED;
 }
@@ -270,7 +277,9 @@ static bool take_body(exchange *x, const char *bytes, size_t length)
     if (needed > x->body_limit) {
         refuse_late(x, PROBLEM_BODY_TOO_LARGE, "the body is larger than is taken");
     } else if (needed > body->capacity && !grow_body(x, needed)) {
-        refuse_late(x, PROBLEM_BUSY, "no memory for the body within the budget");
+        const bool others = atomic_load(&x->server->body_bytes) > x->counted;
+        refuse_late(x, others ? PROBLEM_BUSY : PROBLEM_OUT_OF_MEMORY,
+                    "no memory for the body within the budget");
     } else {
         body = x->request.body;
         memcpy(body->data + body->length, bytes, length);

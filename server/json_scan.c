@@ -197,7 +197,8 @@ static bool scan_number_list(scanner *s)
             goto other;
         }
         const size_t special = want_item ? special_at(s) : 0;
-        if (want_item && *s->at == '[' && open < ADAM_MAX_RANK) {
+        if (want_item && *s->at == '[' && open < ADAM_MAX_RANK &&
+            s->depth + open < CODEC_MAX_DEPTH) {
             s->at++;
             open++;
             may_close = true;

@@ -51,6 +51,7 @@ int listen_open(const char *host, unsigned *port, char *error, size_t error_size
         return -1;
     }
     int s = -1;
+    errno = 0;
     for (const struct addrinfo *a = found; a != NULL && s < 0; a = a->ai_next) {
         s = open_one(a);
     }

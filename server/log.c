@@ -60,7 +60,7 @@ void log_write(log_level level, const char *format, ...)
     char date[32];
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
+    (void)strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
     char line[LOG_MAX_LINE + 128];
     const int length = snprintf(
         line, sizeof line,

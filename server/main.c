@@ -32,7 +32,7 @@ static void state_release(void *context, void *block, size_t bytes)
 
 static int fail(const char *message)
 {
-    fprintf(stderr, "adamd: %s\n", message);
+    (void)fprintf(stderr, "adamd: %s\n", message);
     return EXIT_START;
 }
 
@@ -60,7 +60,7 @@ static void block_signals(sigset_t *set)
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
     pthread_sigmask(SIG_BLOCK, set, NULL); /* inherited by every thread: main alone takes them */
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
 }
 
 /* Waits until nothing is in flight. False: a second signal came, or the time was up. */
@@ -97,7 +97,7 @@ static int serve(api_context *ctx, executor *jobs, const sigset_t *signals)
         return fail(error);
     }
     const bool v6 = strchr(ctx->config->host, ':') != NULL;
-    printf(v6 ? "adamd %s listening on http://[%s]:%u\n" : "adamd %s listening on http://%s:%u\n",
+    (void)printf(v6 ? "adamd %s listening on http://[%s]:%u\n" : "adamd %s listening on http://%s:%u\n",
            ADAMD_VERSION, ctx->config->host, port);
     (void)fflush(stdout);
     log_write(LOG_INFO, "adamd %s, kernel %s, %u threads, %zu MiB of memory", ADAMD_VERSION,

@@ -129,7 +129,7 @@ bool path_matches(const path *p, const char *pattern)
 
 const path_segment *path_variable(const path *p, const char *pattern, const char *variable)
 {
-    size_t index;
+    size_t index = 0;
     return walk(p, pattern, variable, &index) ? &p->segments[index] : NULL;
 }
 

@@ -1,0 +1,230 @@
+/* adamd_client.h: adamd from C. Tensors travel as safetensors, straight from and into the caller's
+ * buffers; libcurl does the HTTP. docs/protocol.md says what travels.
+ *
+ * Threads: a client is used by one thread at a time; several clients are independent. A client
+ * keeps its connection open from one call to the next.
+ *
+ * Nothing is sent twice. A step whose reply was lost may have been taken, so repeating it is the
+ * caller's decision; `if_match` makes the repeat safe.
+ *
+ * Errors: every fallible function returns an adamd_status and, where `error` is not NULL, fills it.
+ * On ADAMD_OK the error is left alone. */
+#ifndef ADAMD_CLIENT_H
+#define ADAMD_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ADAMD_MAX_RANK    8      /* dimensions of a tensor */
+#define ADAMD_MAX_NAME    512    /* bytes of a tensor's name, UTF-8, without its terminator */
+#define ADAMD_MAX_TENSORS 131072 /* tensors of one request or reply */
+#define ADAMD_MAX_ETAG    64     /* bytes of an entity tag with quotes and terminator */
+
+/* One line a code: name, text. The enum and adamd_status_text are made from it. */
+#define ADAMD_STATUS_MAP(X)                                                       \
+    X(OK, "success")                                                              \
+        X(INVALID_ARGUMENT, "argument refused, nothing was sent")                 \
+            X(NO_MEMORY, "out of memory")                                         \
+                X(TRANSPORT, "no whole reply came from the server")               \
+                    X(REFUSED, "the server refused the request; nothing changed") \
+                        X(BAD_REPLY, "the reply is not what the protocol says")   \
+                            X(TOO_LARGE, "the reply is over the client's limit")
+
+typedef enum adamd_status {
+#define X(name, text) ADAMD_##name,
+    ADAMD_STATUS_MAP(X)
+#undef X
+        ADAMD_STATUS_COUNT
+} adamd_status;
+
+/* The text of a status: a static string, never NULL. */
+const char *adamd_status_text(adamd_status status);
+
+/* Why a call failed. All texts are terminated, and cut where they are longer than their place. */
+typedef struct adamd_error {
+    adamd_status status;
+    int curl_code;      /* CURLcode of a transport error, else 0 */
+    long http_status;   /* of the reply, 0 where there was none */
+    char message[1536]; /* the whole story in one line, for a person */
+    char type[128];     /* REFUSED: the problem's `type`, "urn:adamd:problem:..." */
+    char detail[1024];  /* REFUSED: the problem's `detail` */
+    char body[4096];    /* REFUSED: the reply's body as it came (application/problem+json) */
+} adamd_error;
+
+typedef enum adamd_dtype { ADAMD_FLOAT32, ADAMD_FLOAT64 } adamd_dtype;
+
+/* Bytes of one element: 4 or 8. */
+size_t adamd_dtype_size(adamd_dtype dtype);
+
+/* A view of numbers, row-major, little-endian, at any alignment; it owns nothing. Rank 0 is a
+ * scalar (one element); a dimension of 0 makes an empty tensor, whose data may be NULL. */
+typedef struct adamd_tensor {
+    const char *name; /* UTF-8, terminated */
+    adamd_dtype dtype;
+    int rank;
+    uint64_t shape[ADAMD_MAX_RANK];
+    void *data; /* only read where the tensor is sent, only written where it is received */
+} adamd_tensor;
+
+/* --- the client ------------------------------------------------------------------------------ */
+
+typedef struct adamd_client adamd_client;
+
+/* 0 in a member stands for its default. */
+typedef struct adamd_client_options {
+    unsigned connect_timeout_ms; /* until the connection stands; 10000 */
+    unsigned stall_timeout_s;    /* without a byte in either direction; 120 */
+    unsigned timeout_ms;         /* for one whole call; no limit */
+    size_t max_reply;            /* bytes of a reply gathered in memory (adamd_request,
+                                    adamd_param_groups, adamd_error is apart); 1 GiB */
+} adamd_client_options;
+
+/* Makes a client for the server at `url`, "http://127.0.0.1:2326"; a path in it is put before every
+ * request's. Connects with the first request. `options` may be NULL. Proxies named in the
+ * environment are not used. On success *client is the caller's, for adamd_close; on an error it is
+ * NULL. Runs curl_global_init once for the process. Errors: INVALID_ARGUMENT, NO_MEMORY. */
+adamd_status adamd_open(const char *url, const adamd_client_options *options, adamd_client **client,
+                        adamd_error *error);
+
+/* Closes the connection and frees the client. NULL is allowed. */
+void adamd_close(adamd_client *client);
+
+/* The ETag of the client's last reply, with its quotes, "" where it had none. The client's, until
+ * its next call. */
+const char *adamd_last_etag(const adamd_client *client);
+
+/* --- optimizers ------------------------------------------------------------------------------ */
+
+/* Errors of all of these: INVALID_ARGUMENT, NO_MEMORY, TRANSPORT, REFUSED, BAD_REPLY. */
+
+/* Creates optimizer `name` with these parameters (read, not kept). `optimizer_json` is what
+ * __metadata__.optimizer takes, e.g. {"algorithm": "adamw", "defaults": {"lr": 0.01}}, or NULL for
+ * Adam with torch's defaults over all tensors in one group. */
+adamd_status adamd_create(adamd_client *client, const char *name, const char *optimizer_json,
+                          const adamd_tensor *params, size_t n, adamd_error *error);
+
+/* Zeroed, or NULL in its place: no option. */
+typedef struct adamd_step_options {
+    const char *worker;       /* Adam-Worker, 1 to 128 visible ASCII characters; or NULL */
+    const char *if_match;     /* an ETag with its quotes, as adamd_result.etag; or NULL */
+    const char *param_groups; /* JSON: one object of changes for each group; or NULL */
+    bool minimal;             /* take the step, send no parameters back */
+} adamd_step_options;
+
+/* What a step did. */
+typedef struct adamd_result {
+    uint64_t step;  /* the optimizer's step count after it */
+    uint64_t epoch; /* changes when history is rewritten */
+    char etag[ADAMD_MAX_ETAG];
+    /* L2 norms over all elements of the step, and what the gradients were multiplied with. NaN
+     * where `minimal` asked for no body. */
+    double grad_norm, param_norm, update_norm, clip_coef;
+} adamd_result;
+
+/* Sends `n` gradients, takes one step, and receives the updated values of the same parameters.
+ * `params_out` are `n` tensors that name the parameters in any order; their data takes the values.
+ * It may be the very array of the gradients, or have the same data: nothing is written before all
+ * gradients are on their way. With `minimal` it is not used and may be NULL. `options` and `result`
+ * may be NULL.
+ *
+ * On ADAMD_OK everything is filled. On REFUSED nothing was written and no step taken. On TRANSPORT,
+ * BAD_REPLY and NO_MEMORY the step may have been taken, and the buffers may be partly overwritten:
+ * adamd_get_params tells. */
+adamd_status adamd_step(adamd_client *client, const char *name, const adamd_tensor *grads, size_t n,
+                        const adamd_tensor *params_out, const adamd_step_options *options,
+                        adamd_result *result, adamd_error *error);
+
+/* Receives the values of all parameters. `params` names every one of them, in any order, with its
+ * dtype and shape (BAD_REPLY where the optimizer's differ); their data takes the values, and may be
+ * partly overwritten on an error. `step` may be NULL. */
+adamd_status adamd_get_params(adamd_client *client, const char *name, const adamd_tensor *params,
+                              size_t n, uint64_t *step, adamd_error *error);
+
+/* Overwrites the values of all parameters; moments and step counts stay. */
+adamd_status adamd_put_params(adamd_client *client, const char *name, const adamd_tensor *params,
+                              size_t n, adamd_error *error);
+
+/* The optimizer's param_groups as JSON text. `data` is "all", "none", or NULL: where a parameter
+ * has at most 1000 elements. On success *json is the caller's, terminated, to be given to free();
+ * `length` may be NULL. On an error *json is NULL; TOO_LARGE over options.max_reply. */
+adamd_status adamd_param_groups(adamd_client *client, const char *name, const char *data,
+                                char **json, size_t *length, adamd_error *error);
+
+/* Removes the optimizer. */
+adamd_status adamd_delete(adamd_client *client, const char *name, adamd_error *error);
+
+/* --- any request ----------------------------------------------------------------------------- */
+
+/* A whole reply. Zero it before its first use; adamd_request reuses its memory from one call to the
+ * next, and adamd_response_free returns it. */
+typedef struct adamd_response {
+    long status;         /* of the final reply (never 100) */
+    unsigned char *body; /* never NULL after ADAMD_OK; a NUL that is not counted stands behind it */
+    size_t length;
+    uint64_t sent;        /* bytes of the request's body that were taken for sending */
+    long new_connections; /* opened for this request: 0 where the last one was used again */
+    bool continued;       /* the server said 100 Continue */
+
+    /* Private. */
+    size_t body_capacity;
+    char *headers; /* name NUL value NUL ... */
+    size_t headers_length, headers_capacity;
+} adamd_response;
+
+/* Sends one request and gathers its reply, whatever its status: 404 is ADAMD_OK here.
+ *
+ * `method` is any token. `path` is the target as it goes on the wire, from its first "/" on with
+ * its query; nothing is encoded or tidied. `headers` is NULL or a list of lines that ends with
+ * NULL: "Name: value" adds or replaces, "Name:" removes one that libcurl would send by itself
+ * (Accept, Expect, Content-Length), "Name;" sends it empty. `body` NULL: no body and no
+ * Content-Length; not NULL with length 0: an empty body, "Content-Length: 0". HEAD takes no body.
+ * Bodies over 1 MiB wait for 100 Continue, at most a second, unless "Expect:" is given.
+ * "Transfer-Encoding: chunked" sends the body in chunks.
+ *
+ * On an error the response has status 0 and no body. Errors: INVALID_ARGUMENT, NO_MEMORY,
+ * TRANSPORT, TOO_LARGE. */
+adamd_status adamd_request(adamd_client *client, const char *method, const char *path,
+                           const char *const *headers, const void *body, size_t length,
+                           adamd_response *response, adamd_error *error);
+
+/* The value of the index-th header of this name (case does not matter), or NULL. The response's. */
+const char *adamd_response_header(const adamd_response *response, const char *name, size_t index);
+
+/* Frees what the response holds and zeroes it. */
+void adamd_response_free(adamd_response *response);
+
+/* Appends `text` to the string in `out` (of `size` bytes), percent-encoded as one path segment.
+ * False, with `out` as it was, where it does not fit. */
+bool adamd_path_append(char *out, size_t size, const char *text);
+
+/* --- safetensors in one piece, for tests and tools ------------------------------------------- */
+
+typedef struct adamd_metadata {
+    const char *key, *value;
+} adamd_metadata;
+
+/* A whole safetensors file. On success *bytes is the caller's, to be given to free(); on an error
+ * it is NULL. Errors: INVALID_ARGUMENT, NO_MEMORY. */
+adamd_status adamd_safetensors_pack(const adamd_tensor *tensors, size_t n,
+                                    const adamd_metadata *metadata, size_t n_metadata,
+                                    unsigned char **bytes, size_t *length, adamd_error *error);
+
+/* Copies the tensors of a safetensors file into `tensors`, which must name all of them, with their
+ * dtypes and shapes. Errors: INVALID_ARGUMENT, NO_MEMORY, BAD_REPLY. */
+adamd_status adamd_safetensors_unpack(const void *bytes, size_t length, const adamd_tensor *tensors,
+                                      size_t n, adamd_error *error);
+
+/* The text of one member of a file's __metadata__ into `value` (of `size` bytes). False, with "" in
+ * it, where the file is malformed, has no such member, or the text does not fit. */
+bool adamd_safetensors_metadata(const void *bytes, size_t length, const char *key, char *value,
+                                size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,190 @@
+/* internal.h: what the client's files share. Not for its users.
+ *
+ * Order of dependencies: error, buffer, json <- safetensors <- scatter <- transfer <- request,
+ * optimizer. client.c holds the handle itself. */
+#ifndef ADAMD_CLIENT_INTERNAL_H
+#define ADAMD_CLIENT_INTERNAL_H
+
+#include <curl/curl.h>
+#include <locale.h>
+
+#include "adamd_client.h"
+
+/* --- error.c --------------------------------------------------------------------------------- */
+
+/* Fills `error` (NULL is allowed) and returns `status`. */
+adamd_status adamdc_error_set(adamd_error *error, adamd_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+adamd_status adamdc_error_no_memory(adamd_error *error, size_t bytes);
+
+/* Fills `error` from a reply that is not a success. `what` is "METHOD path". */
+adamd_status adamdc_error_refused(adamd_error *error, const char *what, long http_status,
+                                  const char *body, size_t length);
+
+/* --- buffer.c -------------------------------------------------------------------------------- */
+
+/* Bytes that grow, up to `limit`. One more byte is always kept for a terminator. */
+typedef struct adamdc_buffer {
+    char *data;
+    size_t length, capacity, limit;
+} adamdc_buffer;
+
+/* Room for `more` bytes behind the present ones. ADAMD_TOO_LARGE over the limit, ADAMD_NO_MEMORY.
+ */
+adamd_status adamdc_buffer_reserve(adamdc_buffer *buffer, size_t more);
+adamd_status adamdc_buffer_append(adamdc_buffer *buffer, const void *bytes, size_t length);
+adamd_status adamdc_buffer_puts(adamdc_buffer *buffer, const char *text);
+void adamdc_buffer_free(adamdc_buffer *buffer);
+
+/* --- json.c ---------------------------------------------------------------------------------- */
+
+/* A place in JSON text. Each function moves it past what it read, or returns false; `why` then says
+ * what was expected. */
+typedef struct adamdc_json {
+    const char *start, *at, *end;
+    const char *why;
+} adamdc_json;
+
+/* The character `c`, after white space. */
+bool adamdc_json_take(adamdc_json *json, char c);
+/* The same, or nothing: whether it was there. */
+bool adamdc_json_peek(adamdc_json *json, char c);
+/* A string, decoded, into `out`, cleared first and terminated. */
+bool adamdc_json_string(adamdc_json *json, adamdc_buffer *out);
+/* A whole number without sign, fraction or exponent. */
+bool adamdc_json_uint64(adamdc_json *json, uint64_t *value);
+/* Any value. */
+bool adamdc_json_skip(adamdc_json *json);
+/* Nothing but white space to the end. */
+bool adamdc_json_end(adamdc_json *json);
+
+/* Appends `text` as a JSON string with its quotes. */
+adamd_status adamdc_json_quote(adamdc_buffer *out, const char *text);
+
+/* --- safetensors.c --------------------------------------------------------------------------- */
+
+#define ADAMDC_MAX_HEADER ((size_t)100000000) /* bytes of a header, as the reference has it */
+
+/* Elements of a checked tensor, and its bytes. */
+uint64_t adamdc_tensor_bytes(const adamd_tensor *tensor);
+
+/* Whether the tensors can be sent or received: names, ranks, sizes, data. `what` names them. */
+adamd_status adamdc_tensors_check(const char *what, const adamd_tensor *tensors, size_t n,
+                                  adamd_error *error);
+
+/* Writes the eight bytes of length and the header into `out`, cleared first. The data of float64
+ * tensors stands first, so that every tensor starts at a multiple of its element size. *data_bytes
+ * is what follows the header. */
+adamd_status adamdc_safetensors_header(adamdc_buffer *out, const adamd_tensor *tensors, size_t n,
+                                       const adamd_metadata *metadata, size_t n_metadata,
+                                       uint64_t *data_bytes, adamd_error *error);
+
+/* One tensor as a header names it. */
+typedef struct adamdc_entry {
+    const char *name; /* terminated; holds until the callback returns */
+    adamd_dtype dtype;
+    int rank;
+    uint64_t shape[ADAMD_MAX_RANK];
+    uint64_t begin, end; /* bytes of the data */
+} adamdc_entry;
+
+typedef struct adamdc_header_reader {
+    void *context;
+    /* Either may be NULL. A status other than OK ends the reading; it sets the error itself. */
+    adamd_status (*on_metadata)(void *context, const char *key, const char *value,
+                                adamd_error *error);
+    adamd_status (*on_tensor)(void *context, const adamdc_entry *entry, adamd_error *error);
+} adamdc_header_reader;
+
+/* Reads the JSON of a header (without the eight bytes). BAD_REPLY where it is malformed. */
+adamd_status adamdc_safetensors_read(const char *text, size_t length,
+                                     const adamdc_header_reader *reader, adamd_error *error);
+
+/* --- scatter.c ------------------------------------------------------------------------------- */
+
+/* What the metadata of a reply says. */
+typedef struct adamdc_stats {
+    bool has_step;
+    uint64_t step;
+    double grad_norm, param_norm, update_norm, clip_coef;
+} adamdc_stats;
+
+typedef struct adamdc_place {
+    const adamd_tensor *tensor;
+    uint64_t begin, end;
+    bool seen;
+} adamdc_place;
+
+/* Takes a safetensors file in portions of any size and puts its tensors where they belong. */
+typedef struct adamdc_scatter {
+    adamdc_place *places; /* by name while the header is read, by offset after it */
+    size_t n, next;       /* next: the place that the data has come to */
+    bool header_done;
+    uint64_t header_bytes, at; /* at: bytes of the data so far */
+    uint64_t data_bytes;
+    adamdc_buffer header;
+    adamdc_stats stats;
+    locale_t c_locale; /* numbers in the metadata have a point, whatever the process prefers */
+} adamdc_scatter;
+
+/* The tensors stay the caller's until adamdc_scatter_end. On an error there is nothing to end. */
+adamd_status adamdc_scatter_begin(adamdc_scatter *scatter, const adamd_tensor *tensors, size_t n,
+                                  locale_t c_locale, adamd_error *error);
+adamd_status adamdc_scatter_feed(adamdc_scatter *scatter, const unsigned char *bytes, size_t length,
+                                 adamd_error *error);
+/* Whether the file was whole. */
+adamd_status adamdc_scatter_finish(const adamdc_scatter *scatter, adamd_error *error);
+void adamdc_scatter_end(adamdc_scatter *scatter);
+
+/* --- transfer.c ------------------------------------------------------------------------------ */
+
+typedef struct adamdc_piece {
+    const void *data;
+    size_t length;
+} adamdc_piece;
+
+/* One request and its reply. Zero it, fill the first part, run it. */
+typedef struct adamdc_transfer {
+    adamd_client *client;
+    const char *method, *path;
+    const char *const *headers; /* NULL, or lines up to a NULL, as adamd_request takes them */
+    bool has_body;
+    const adamdc_piece *pieces;
+    size_t n_pieces;
+    uint64_t body_bytes;
+    adamdc_scatter *scatter; /* takes the body of a 200, where set */
+    adamdc_buffer *body;     /* takes every other; may be NULL */
+    adamdc_buffer *fields;   /* header fields as name NUL value NUL; may be NULL */
+
+    long status;
+    bool continued;
+    long new_connections;
+    uint64_t sent;
+
+    /* transfer.c's own. */
+    size_t piece, offset;
+    unsigned attempts;
+    bool safetensors_reply;
+    adamd_status sink_status;
+    adamd_error *error;
+} adamdc_transfer;
+
+/* OK where a whole reply came, whatever its status. */
+adamd_status adamdc_transfer_run(adamdc_transfer *transfer, adamd_error *error);
+
+/* --- client.c -------------------------------------------------------------------------------- */
+
+struct adamd_client {
+    CURL *easy;
+    char *url;  /* scheme, host and port */
+    char *base; /* path that stands before every request's, without a slash at its end */
+    adamd_client_options options;
+    locale_t c_locale;
+    char curl_error[CURL_ERROR_SIZE];
+    char etag[ADAMD_MAX_ETAG];
+    adamdc_buffer out_header; /* reused from call to call */
+    adamdc_buffer reply;
+};
+
+#endif

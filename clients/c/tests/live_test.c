@@ -1,0 +1,285 @@
+/* live_test.c: the client's calls against a real server, whose binary is the one argument. */
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "adamd_client.h"
+#include "check.h"
+
+typedef struct server {
+    pid_t pid;
+    char url[128];
+} server;
+
+static void start(server *srv, const char *binary)
+{
+    int out[2];
+    if (pipe(out) != 0 || (srv->pid = fork()) < 0) {
+        perror("live_test");
+        exit(EXIT_FAILURE);
+    }
+    if (srv->pid == 0) {
+        (void)dup2(out[1], STDOUT_FILENO);
+        (void)close(out[0]);
+        (void)close(out[1]);
+        (void)execl(binary, binary, "--port", "0", "--log-level", "error", (char *)NULL);
+        perror(binary);
+        _exit(127);
+    }
+    (void)close(out[1]);
+    char line[256] = "";
+    FILE *stream = fdopen(out[0], "r");
+    if (fgets(line, sizeof line, stream) == NULL ||
+        sscanf(line, "adamd %*s listening on %127s", srv->url) != 1) {
+        (void)fprintf(stderr, "%s said '%s', expected 'adamd VERSION listening on URL'\n", binary,
+                      line);
+        exit(EXIT_FAILURE);
+    }
+    (void)fclose(stream);
+}
+
+static int stop(server *srv, int number)
+{
+    int status = 0;
+    (void)kill(srv->pid, number);
+    (void)waitpid(srv->pid, &status, 0);
+    return status;
+}
+
+static adamd_client *connect_to(const server *srv)
+{
+    adamd_client *client = NULL;
+    adamd_error error;
+    CHECK_STATUS(adamd_open(srv->url, NULL, &client, &error), ADAMD_OK, &error);
+    return client;
+}
+
+/* Create, step into the gradients' own memory, read, overwrite, remove. */
+static void check_life(const server *srv)
+{
+    adamd_client *client = connect_to(srv);
+    adamd_error error;
+    adamd_result result;
+    float w[6] = {1, 2, 3, 4, 5, 6};
+    double d[2] = {0.5, -0.5};
+    adamd_tensor params[] = {{"w/\xC3\xA9 \"1\"", ADAMD_FLOAT32, 2, {3, 2}, w},
+                             {"d", ADAMD_FLOAT64, 1, {2}, d},
+                             {"empty", ADAMD_FLOAT32, 2, {0, 7}, NULL}};
+    CHECK_STATUS(adamd_create(client, "life", "{\"algorithm\":\"adam\",\"defaults\":{\"lr\":0.5}}",
+                              params, 3, &error),
+                 ADAMD_OK, &error);
+    CHECK(strncmp(adamd_last_etag(client), "\"e", 2) == 0);
+    CHECK_STATUS(adamd_create(client, "life", NULL, params, 3, &error), ADAMD_REFUSED, &error);
+    CHECK(error.http_status == 409 && strcmp(error.type, "urn:adamd:problem:name-taken") == 0);
+    float gw[6] = {1, -1, 1, -1, 1, -1};
+    double gd[2] = {2, -2};
+    adamd_tensor grads[] = {params[2], params[1], params[0]}; /* the order does not matter */
+    grads[1].data = gd;
+    grads[2].data = gw;
+    adamd_step_options options = {.worker = "test"};
+    CHECK_STATUS(adamd_step(client, "life", grads, 3, grads, &options, &result, &error), ADAMD_OK,
+                 &error);
+    CHECK(result.step == 1 && strcmp(result.etag, adamd_last_etag(client)) == 0);
+    CHECK(fabs(result.grad_norm - sqrt(14)) < 1e-12 && result.clip_coef == 1);
+    CHECK(fabsf(gw[0] - 0.5F) < 1e-6F && fabsf(gw[1] - 2.5F) < 1e-6F && fabs(gd[0]) < 1e-6);
+    uint64_t step = 0;
+    CHECK_STATUS(adamd_get_params(client, "life", params, 3, &step, &error), ADAMD_OK, &error);
+    CHECK(step == 1 && same_bytes(w, gw, sizeof w) && same_bytes(d, gd, sizeof d));
+    w[0] = 42;
+    CHECK_STATUS(adamd_put_params(client, "life", params, 3, &error), ADAMD_OK, &error);
+    w[0] = 0;
+    CHECK_STATUS(adamd_get_params(client, "life", params, 3, NULL, &error), ADAMD_OK, &error);
+    CHECK(w[0] == 42 && strcmp(result.etag, adamd_last_etag(client)) != 0);
+    char *json = NULL;
+    size_t length = 0;
+    CHECK_STATUS(adamd_param_groups(client, "life", "none", &json, &length, &error), ADAMD_OK,
+                 &error);
+    CHECK(json != NULL && strlen(json) == length && strstr(json, "\"lr\": 0.5") != NULL);
+    free(json);
+    CHECK_STATUS(adamd_param_groups(client, "none", NULL, &json, NULL, &error), ADAMD_REFUSED,
+                 &error);
+    CHECK(json == NULL && error.http_status == 404);
+    CHECK_STATUS(adamd_delete(client, "life", &error), ADAMD_OK, &error);
+    CHECK_STATUS(adamd_delete(client, "life", &error), ADAMD_REFUSED, &error);
+    adamd_close(client);
+}
+
+/* If-Match, overrides, minimal, and gradients that the server refuses. */
+static void check_options(const server *srv)
+{
+    adamd_client *client = connect_to(srv);
+    adamd_error error;
+    adamd_result first;
+    adamd_result result;
+    float w[3] = {0};
+    adamd_tensor params[] = {{"w", ADAMD_FLOAT32, 1, {3}, w}};
+    CHECK_STATUS(adamd_create(client, "options", NULL, params, 1, &error), ADAMD_OK, &error);
+    float g[3] = {1, 1, 1};
+    adamd_tensor grads[] = {{"w", ADAMD_FLOAT32, 1, {3}, g}};
+    adamd_step_options minimal = {.minimal = true, .param_groups = "[{\"lr\": 0.25}]"};
+    CHECK_STATUS(adamd_step(client, "options", grads, 1, NULL, &minimal, &first, &error), ADAMD_OK,
+                 &error);
+    CHECK(first.step == 1 && isnan(first.grad_norm) && g[0] == 1);
+    CHECK_STATUS(adamd_get_params(client, "options", params, 1, NULL, &error), ADAMD_OK, &error);
+    CHECK(fabsf(w[0] + 0.25F) < 1e-6F);
+    adamd_step_options guarded = {.if_match = "\"e0-s0\""};
+    CHECK_STATUS(adamd_step(client, "options", grads, 1, grads, &guarded, NULL, &error),
+                 ADAMD_REFUSED, &error);
+    CHECK(error.http_status == 412 && strcmp(adamd_last_etag(client), first.etag) == 0);
+    guarded.if_match = first.etag;
+    CHECK_STATUS(adamd_step(client, "options", grads, 1, grads, &guarded, &result, &error),
+                 ADAMD_OK, &error);
+    CHECK(result.step == 2 && result.epoch == first.epoch);
+    adamd_tensor wrong[] = {{"w", ADAMD_FLOAT32, 2, {1, 3}, g}};
+    float before = g[0];
+    CHECK_STATUS(adamd_step(client, "options", wrong, 1, wrong, NULL, NULL, &error), ADAMD_REFUSED,
+                 &error);
+    CHECK(error.http_status == 422 && strstr(error.detail, "[1, 3]") != NULL && g[0] == before);
+    CHECK_STATUS(adamd_get_params(client, "options", wrong, 1, NULL, &error), ADAMD_BAD_REPLY,
+                 &error);
+    CHECK_STATUS(adamd_step(client, "options", grads, 0, grads, NULL, NULL, &error), ADAMD_REFUSED,
+                 &error);
+    adamd_step_options broken[] = {{.worker = "a\r\nB: c"}, {.worker = ""}, {.if_match = "a b"}};
+    for (size_t i = 0; i < 3; i++) {
+        CHECK_STATUS(adamd_step(client, "options", grads, 1, grads, &broken[i], NULL, &error),
+                     ADAMD_INVALID_ARGUMENT, &error);
+    }
+    CHECK_STATUS(adamd_step(client, "options", grads, 1, NULL, NULL, NULL, &error),
+                 ADAMD_INVALID_ARGUMENT, &error);
+    CHECK_STATUS(adamd_get_params(client, "options", NULL, 1, NULL, &error), ADAMD_INVALID_ARGUMENT,
+                 &error);
+    adamd_close(client);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* 16M numbers: in place, whole, on one connection; and refused before they are sent. */
+static void check_large(const server *srv)
+{
+    enum { N = 1 << 24, STEPS = 5 };
+    adamd_client *client = connect_to(srv);
+    adamd_error error;
+    float *w = malloc(N * sizeof *w);
+    float *p = malloc(N * sizeof *p);
+    for (size_t i = 0; i < N; i++) {
+        w[i] = (float)(i % 1000) / 1000;
+    }
+    adamd_tensor params[] = {{"w", ADAMD_FLOAT32, 2, {4096, 4096}, w}};
+    adamd_tensor copy[] = {{"w", ADAMD_FLOAT32, 2, {4096, 4096}, p}};
+    CHECK_STATUS(adamd_create(client, "large", NULL, params, 1, &error), ADAMD_OK, &error);
+    double began = now();
+    for (int i = 0; i < STEPS; i++) {
+        CHECK_STATUS(adamd_step(client, "large", params, 1, params, NULL, NULL, &error), ADAMD_OK,
+                     &error);
+    }
+    (void)printf("16M float32: %.0f ms a step\n", (now() - began) / STEPS * 1e3);
+    CHECK_STATUS(adamd_get_params(client, "large", copy, 1, NULL, &error), ADAMD_OK, &error);
+    CHECK(same_bytes(w, p, N * sizeof *w));
+    adamd_response response = {0};
+    const char *const guard[] = {"Content-Type: application/vnd.safetensors", "If-Match: \"e0-s0\"",
+                                 NULL};
+    CHECK_STATUS(adamd_request(client, "POST", "/v1/optimizers/large/step", guard, w, N * sizeof *w,
+                               &response, &error),
+                 ADAMD_OK, &error);
+    CHECK(response.status == 412 && response.sent == 0 && !response.continued);
+    adamd_response_free(&response);
+    CHECK_STATUS(adamd_delete(client, "large", &error), ADAMD_OK, &error);
+    free(w);
+    free(p);
+    adamd_close(client);
+}
+
+/* The server dies while a reply is under way; the next server is none of the client's business. */
+static void check_killed(const char *binary)
+{
+    enum { N = 1 << 24 };
+    float *w = calloc(N, sizeof *w);
+    adamd_tensor params[] = {{"w", ADAMD_FLOAT32, 1, {N}, w}};
+    for (int round = 0; round < 5; round++) {
+        server srv = {0};
+        adamd_error error;
+        start(&srv, binary);
+        adamd_client *client = connect_to(&srv);
+        CHECK_STATUS(adamd_create(client, "x", NULL, params, 1, &error), ADAMD_OK, &error);
+        pid_t killer = fork();
+        if (killer == 0) {
+            struct timespec pause = {0, 20000000 + round * 3000000};
+            (void)nanosleep(&pause, NULL);
+            (void)kill(srv.pid, SIGKILL);
+            _exit(0);
+        }
+        adamd_status status = ADAMD_OK;
+        for (int i = 0; i < 10000 && status == ADAMD_OK; i++) {
+            status = round % 2 == 0
+                         ? adamd_get_params(client, "x", params, 1, NULL, &error)
+                         : adamd_step(client, "x", params, 1, params, NULL, NULL, &error);
+        }
+        CHECK_STATUS(status, ADAMD_TRANSPORT, &error);
+        (void)printf("killed: %s\n", error.message);
+        (void)waitpid(killer, NULL, 0);
+        (void)stop(&srv, SIGKILL);
+        adamd_close(client);
+    }
+    free(w);
+}
+
+/* HEAD, PATCH and a HEAD's headers through the general call, on one connection. */
+static void check_request(const server *srv)
+{
+    adamd_client *client = connect_to(srv);
+    adamd_error error;
+    adamd_response response = {0};
+    static const char body[] = "{\"params\": {\"w\": [0.5, -1]}, \"lr\": 0.1}";
+    const char *const json[] = {"Content-Type: application/json", NULL};
+    CHECK_STATUS(adamd_request(client, "PUT", "/v1/optimizers/r", json, body, sizeof body - 1,
+                               &response, &error),
+                 ADAMD_OK, &error);
+    const char *location = adamd_response_header(&response, "location", 0);
+    CHECK(response.status == 201 && location != NULL && strcmp(location, "/v1/optimizers/r") == 0);
+    CHECK_STATUS(
+        adamd_request(client, "HEAD", "/v1/optimizers/r", NULL, NULL, 0, &response, &error),
+        ADAMD_OK, &error);
+    CHECK(response.status == 200 && response.length == 0 && response.new_connections == 0);
+    CHECK(adamd_response_header(&response, "ETag", 0) != NULL);
+    CHECK_STATUS(adamd_request(client, "PATCH", "/v1/optimizers/r/param_groups/0", json,
+                               "{\"lr\": 2}", 9, &response, &error),
+                 ADAMD_OK, &error);
+    CHECK(response.status == 200 && strstr((char *)response.body, "\"lr\": 2") != NULL);
+    CHECK_STATUS(
+        adamd_request(client, "POST", "/v1/optimizers/r/step", json, "", 0, &response, &error),
+        ADAMD_OK, &error);
+    CHECK(response.status == 400);
+    CHECK_STATUS(adamd_request(client, "BREW", "/livez", NULL, NULL, 0, &response, &error),
+                 ADAMD_OK, &error);
+    CHECK(response.status == 405 && adamd_response_header(&response, "Allow", 0) != NULL);
+    adamd_response_free(&response);
+    adamd_close(client);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        (void)fprintf(stderr, "usage: %s PATH-OF-ADAMD\n", argv[0]);
+        return EXIT_FAILURE;
+    }
+    server srv = {0};
+    start(&srv, argv[1]);
+    (void)setvbuf(stdout, NULL, _IOLBF, 0); /* nothing is left in it when the tests fork */
+    check_life(&srv);
+    check_options(&srv);
+    check_large(&srv);
+    check_request(&srv);
+    int status = stop(&srv, SIGTERM);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    check_killed(argv[1]);
+    return check_failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

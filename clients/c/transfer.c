@@ -1,0 +1,322 @@
+/* transfer.c: one request out, one reply in. The only file that drives libcurl; knows no optimizer.
+ */
+#include "internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define MAX_FIELDS    ((size_t)1 << 20) /* bytes of a reply's header fields */
+#define RECEIVE_BYTES (128L * 1024)     /* libcurl's buffers: larger than its own 16 and 64 KiB */
+#define SEND_BYTES    (512L * 1024)     /* for fewer calls, and still at home in the cache */
+
+/* Whether the method only reads, so that a second try does no harm. */
+static bool is_safe(const char *method)
+{
+    return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+}
+
+/* libcurl calls this before each sending of the request, and sends again by itself where an old
+ * connection turns out to be dead. A server that died after taking the step looks just like that,
+ * so a request that could have arrived whole is not sent again. */
+static int before_request(void *context, char *peer, char *local, int peer_port, int local_port)
+{
+    (void)peer;
+    (void)local;
+    (void)peer_port;
+    (void)local_port;
+    adamdc_transfer *transfer = context;
+    bool cannot_have_arrived =
+        transfer->has_body && transfer->body_bytes > 0 && transfer->sent == 0;
+    bool again = transfer->attempts++ > 0;
+    return again && !is_safe(transfer->method) && !cannot_have_arrived ? CURL_PREREQFUNC_ABORT
+                                                                       : CURL_PREREQFUNC_OK;
+}
+
+static size_t on_read(char *out, size_t size, size_t count, void *context)
+{
+    adamdc_transfer *transfer = context;
+    size_t room = size * count;
+    size_t done = 0;
+    while (done < room && transfer->piece < transfer->n_pieces) {
+        const adamdc_piece *piece = &transfer->pieces[transfer->piece];
+        size_t rest = piece->length - transfer->offset;
+        size_t n = rest < room - done ? rest : room - done;
+        if (n > 0) {
+            memcpy(out + done, (const char *)piece->data + transfer->offset, n);
+        }
+        done += n;
+        transfer->offset += n;
+        if (transfer->offset == piece->length) {
+            transfer->piece++;
+            transfer->offset = 0;
+        }
+    }
+    transfer->sent += done;
+    return done;
+}
+
+/* Keeps a field's name and value; false where that fails. */
+static bool keep_field(adamdc_transfer *transfer, const char *name, size_t name_length,
+                       const char *value, size_t value_length)
+{
+    adamdc_buffer *fields = transfer->fields;
+    if (fields == NULL) {
+        return true;
+    }
+    adamd_status status = adamdc_buffer_append(fields, name, name_length);
+    status = status == ADAMD_OK ? adamdc_buffer_append(fields, "", 1) : status;
+    status = status == ADAMD_OK ? adamdc_buffer_append(fields, value, value_length) : status;
+    status = status == ADAMD_OK ? adamdc_buffer_append(fields, "", 1) : status;
+    if (status != ADAMD_OK) {
+        transfer->sink_status =
+            adamdc_error_set(transfer->error, status, "no room for the reply's header fields: %s",
+                             adamd_status_text(status));
+    }
+    return status == ADAMD_OK;
+}
+
+static bool name_is(const char *name, size_t length, const char *wanted)
+{
+    return strlen(wanted) == length && strncasecmp(name, wanted, length) == 0;
+}
+
+static bool media_type_is(const char *value, size_t length, const char *wanted)
+{
+    size_t n = strlen(wanted);
+    return length >= n && strncasecmp(value, wanted, n) == 0 &&
+           (length == n || value[n] == ';' || value[n] == ' ');
+}
+
+/* A status line begins a reply: what an interim one (100 Continue) left behind goes. */
+static void begin_reply(adamdc_transfer *transfer, const char *line, size_t length)
+{
+    if (transfer->fields != NULL) {
+        transfer->fields->length = 0;
+    }
+    transfer->client->etag[0] = '\0';
+    transfer->safetensors_reply = false;
+    transfer->continued |= length >= 12 && memcmp(line + 8, " 100", 4) == 0;
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *context)
+{
+    adamdc_transfer *transfer = context;
+    size_t length = size * count;
+    if (length >= 5 && memcmp(line, "HTTP/", 5) == 0) {
+        begin_reply(transfer, line, length);
+        return length;
+    }
+    const char *colon = memchr(line, ':', length);
+    if (colon == NULL) {
+        return length;
+    }
+    size_t name_length = (size_t)(colon - line);
+    const char *value = colon + 1;
+    const char *end = line + length;
+    while (value < end && (*value == ' ' || *value == '\t')) {
+        value++;
+    }
+    while (end > value && strchr(" \t\r\n", end[-1]) != NULL) {
+        end--;
+    }
+    size_t value_length = (size_t)(end - value);
+    if (name_is(line, name_length, "etag") && value_length < ADAMD_MAX_ETAG) {
+        memcpy(transfer->client->etag, value, value_length);
+        transfer->client->etag[value_length] = '\0';
+    } else if (name_is(line, name_length, "content-type")) {
+        transfer->safetensors_reply =
+            media_type_is(value, value_length, "application/vnd.safetensors") ||
+            media_type_is(value, value_length, "application/octet-stream");
+    }
+    return keep_field(transfer, line, name_length, value, value_length) ? length : 0;
+}
+
+static adamd_status scatter_body(adamdc_transfer *transfer, const char *bytes, size_t length)
+{
+    if (!transfer->safetensors_reply) {
+        return adamdc_error_set(transfer->error, ADAMD_BAD_REPLY,
+                                "%s %s: the reply is not of type application/vnd.safetensors",
+                                transfer->method, transfer->path);
+    }
+    if (transfer->sent < transfer->body_bytes) {
+        /* The caller's buffers are still being sent and must not be written to. */
+        return adamdc_error_set(transfer->error, ADAMD_BAD_REPLY,
+                                "%s %s: success came before the request was whole",
+                                transfer->method, transfer->path);
+    }
+    return adamdc_scatter_feed(transfer->scatter, (const unsigned char *)bytes, length,
+                               transfer->error);
+}
+
+static adamd_status gather_body(adamdc_transfer *transfer, const char *bytes, size_t length)
+{
+    adamdc_buffer *body = transfer->body;
+    if (body == NULL) {
+        return ADAMD_OK;
+    }
+    curl_off_t whole = -1;
+    adamd_status status = ADAMD_OK;
+    if (body->length == 0 &&
+        curl_easy_getinfo(transfer->client->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &whole) ==
+            CURLE_OK &&
+        whole > 0) {
+        status = (uint64_t)whole > body->limit ? ADAMD_TOO_LARGE
+                                               : adamdc_buffer_reserve(body, (size_t)whole);
+    }
+    status = status == ADAMD_OK ? adamdc_buffer_append(body, bytes, length) : status;
+    if (status != ADAMD_OK) {
+        (void)adamdc_error_set(
+            transfer->error, status, "%s %s: the reply does not fit: %s (limit: %zu bytes)",
+            transfer->method, transfer->path, adamd_status_text(status), body->limit);
+    }
+    return status;
+}
+
+static size_t on_write(char *bytes, size_t size, size_t count, void *context)
+{
+    adamdc_transfer *transfer = context;
+    size_t length = size * count;
+    long code = 0;
+    (void)curl_easy_getinfo(transfer->client->easy, CURLINFO_RESPONSE_CODE, &code);
+    transfer->sink_status = transfer->scatter != NULL && code == 200
+                                ? scatter_body(transfer, bytes, length)
+                                : gather_body(transfer, bytes, length);
+    /* Any other number than the length ends the transfer. */
+    return transfer->sink_status == ADAMD_OK ? length : length + 1;
+}
+
+static void set_options(adamdc_transfer *transfer, struct curl_slist *headers)
+{
+    adamd_client *client = transfer->client;
+    const adamd_client_options *options = &client->options;
+    CURL *easy = client->easy;
+    client->curl_error[0] = '\0';
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, client->curl_error);
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "adamd-client-c");
+    curl_easy_setopt(easy, CURLOPT_MAXCONNECTS, 1L);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BYTES);
+    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BYTES);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)options->stall_timeout_s);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)options->timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+    if (strcmp(transfer->method, "HEAD") == 0) {
+        curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+        return;
+    }
+    if (transfer->has_body) {
+        curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)transfer->body_bytes);
+        curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
+        curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
+    }
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, transfer->method);
+}
+
+/* What libcurl said, and whether the server may have acted on the request all the same. */
+static adamd_status transport_error(const adamdc_transfer *transfer, CURLcode code)
+{
+    const adamd_client *client = transfer->client;
+    const char *text =
+        client->curl_error[0] != '\0' ? client->curl_error : curl_easy_strerror(code);
+    bool may_have_arrived = transfer->attempts > 0 && !is_safe(transfer->method) &&
+                            transfer->sent == transfer->body_bytes;
+    if (code == CURLE_ABORTED_BY_CALLBACK) {
+        text = "the connection was lost before a reply came";
+    }
+    long status = 0;
+    (void)curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &status);
+    (void)adamdc_error_set(
+        transfer->error, ADAMD_TRANSPORT, "%s %s%s%s: %s%s", transfer->method, client->url,
+        client->base, transfer->path, text,
+        may_have_arrived ? "; the request was sent whole, so the server may have acted on it" : "");
+    if (transfer->error != NULL) {
+        transfer->error->curl_code = (int)code;
+        transfer->error->http_status = status;
+    }
+    return ADAMD_TRANSPORT;
+}
+
+static adamd_status build_headers(const adamdc_transfer *transfer, struct curl_slist **list)
+{
+    for (size_t i = 0; transfer->headers != NULL && transfer->headers[i] != NULL; i++) {
+        const char *line = transfer->headers[i];
+        if (strpbrk(line, "\r\n") != NULL) {
+            return adamdc_error_set(transfer->error, ADAMD_INVALID_ARGUMENT,
+                                    "header %zu has a line break in it", i);
+        }
+        struct curl_slist *longer = curl_slist_append(*list, line);
+        if (longer == NULL) {
+            return adamdc_error_no_memory(transfer->error, strlen(line));
+        }
+        *list = longer;
+    }
+    return ADAMD_OK;
+}
+
+/* Address and target; libcurl copies them. The target goes out as it is, so that an encoded name
+ * arrives as it was encoded. */
+static adamd_status set_target(const adamdc_transfer *transfer)
+{
+    const adamd_client *client = transfer->client;
+    adamdc_buffer target = {.limit = (size_t)1 << 20};
+    adamd_status status = adamdc_buffer_puts(&target, client->base);
+    status = status == ADAMD_OK ? adamdc_buffer_puts(&target, transfer->path) : status;
+    if (status == ADAMD_OK &&
+        (curl_easy_setopt(client->easy, CURLOPT_URL, client->url) != CURLE_OK ||
+         curl_easy_setopt(client->easy, CURLOPT_REQUEST_TARGET, target.data) != CURLE_OK)) {
+        status = ADAMD_NO_MEMORY;
+    }
+    if (status != ADAMD_OK) {
+        (void)adamdc_error_set(transfer->error, status, "the path of %zu bytes: %s",
+                               strlen(transfer->path), adamd_status_text(status));
+    }
+    adamdc_buffer_free(&target);
+    return status;
+}
+
+adamd_status adamdc_transfer_run(adamdc_transfer *transfer, adamd_error *error)
+{
+    adamd_client *client = transfer->client;
+    struct curl_slist *headers = NULL;
+    transfer->error = error;
+    client->etag[0] = '\0';
+    if (transfer->fields != NULL) {
+        transfer->fields->limit = MAX_FIELDS;
+        transfer->fields->length = 0;
+    }
+    if (transfer->body != NULL) {
+        transfer->body->length = 0;
+    }
+    curl_easy_reset(client->easy);
+    adamd_status status = build_headers(transfer, &headers);
+    status = status == ADAMD_OK ? set_target(transfer) : status;
+    if (status == ADAMD_OK) {
+        set_options(transfer, headers);
+        CURLcode code = curl_easy_perform(client->easy);
+        if (transfer->sink_status != ADAMD_OK) {
+            status = transfer->sink_status;
+        } else if (code != CURLE_OK) {
+            status = transport_error(transfer, code);
+        } else {
+            (void)curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &transfer->status);
+            (void)curl_easy_getinfo(client->easy, CURLINFO_NUM_CONNECTS,
+                                    &transfer->new_connections);
+        }
+    }
+    curl_slist_free_all(headers);
+    return status;
+}

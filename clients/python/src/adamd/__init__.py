@@ -1,0 +1,45 @@
+"""Client of adamd, an Adam optimizer that you reach over HTTP.
+
+client = adamd.Client("http://127.0.0.1:2326")
+opt = client.optimizer("mlp")
+opt.create({"w": w, "b": b}, lr=0.01)
+params = opt.step({"w": dw, "b": db}).params
+"""
+
+from ._client import Client, Optimizer, StepResult
+from ._errors import (
+    BadRequest,
+    Conflict,
+    ConnectionError,
+    Error,
+    NotFound,
+    OutOfMemory,
+    PreconditionFailed,
+    ProtocolError,
+    RequestError,
+    TooLarge,
+    Unavailable,
+    Unprocessable,
+)
+from ._state import StateDict
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadRequest",
+    "Client",
+    "Conflict",
+    "ConnectionError",
+    "Error",
+    "NotFound",
+    "Optimizer",
+    "OutOfMemory",
+    "PreconditionFailed",
+    "ProtocolError",
+    "RequestError",
+    "StateDict",
+    "StepResult",
+    "TooLarge",
+    "Unavailable",
+    "Unprocessable",
+]

@@ -1,0 +1,335 @@
+"""The client and its handles on optimizers: arguments into requests, replies into arrays."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+from urllib.parse import quote, urlencode
+
+import numpy as np
+
+from . import _errors, _safetensors
+from ._state import StateDict
+from ._transport import Reply, Transport
+
+_SAFETENSORS = "application/vnd.safetensors"
+_JSON = "application/json"
+
+Arrays = Dict[str, "np.ndarray[Any, Any]"]
+Json = Dict[str, Any]
+
+
+@dataclass
+class StepResult:
+    """What a step did. `params` are the updated values of the parameters that took part; they and
+    the statistics are None after a step with minimal=True. `etag` fits the next `if_match`."""
+
+    step: int
+    etag: str
+    params: Optional[Arrays]
+    grad_norm: Optional[float]
+    param_norm: Optional[float]
+    update_norm: Optional[float]
+    clip_coef: Optional[float]
+
+
+def _segment(name: str) -> str:
+    """A name as one segment of a path. Dots alone would mean "here" or "above"."""
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
+
+
+def _json_body(value: Any) -> _safetensors.Encoded:
+    text = json.dumps(value, allow_nan=False).encode("utf-8")
+    return _safetensors.Encoded([text], len(text))
+
+
+def _to_json(array: "np.ndarray[Any, Any]") -> Any:
+    """Nested lists, with the protocol's strings for what JSON cannot say."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, list):
+            return [convert(item) for item in value]
+        if math.isnan(value):
+            return "NaN"
+        if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        return value
+
+    nested = array.tolist()
+    return nested if np.isfinite(array).all() else convert(nested)
+
+
+def _from_json(nested: Any, dtype: str, shape: Sequence[int]) -> "np.ndarray[Any, Any]":
+    # float("Infinity") and float("NaN") read the protocol's strings.
+    return np.array(nested, dtype=np.float64).astype(dtype).reshape(shape)
+
+
+class Client:
+    """A server at `url`. Connections are kept open; threads may share a client.
+
+    `timeout` is in seconds, for each wait on the server, None for no limit; `max_reply` in bytes.
+    Nothing is sent twice by itself. Proxies named in the environment are not used.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:2326",
+        *,
+        timeout: Optional[float] = 120.0,
+        connect_timeout: float = 10.0,
+        max_reply: int = 8 << 30,
+    ):
+        self._transport = Transport(url, timeout, connect_timeout, max_reply)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def server(self) -> Json:
+        """What the server is: name, version, kernel."""
+        described: Json = self._json("GET", "/")
+        return described
+
+    def optimizer(self, name: str) -> "Optimizer":
+        """A handle on the optimizer of this name, whether it exists yet or not. Sends nothing."""
+        return Optimizer(self, name)
+
+    def list(self, prefix: str = "", page: int = 1000) -> List[Json]:
+        """The summaries of all optimizers whose name begins with `prefix`, by name, fetched `page`
+        at a time."""
+        found: List[Json] = []
+        query: Dict[str, Any] = {"limit": page}
+        if prefix:
+            query["prefix"] = prefix
+        while True:
+            reply = self._json("GET", "/v1/optimizers?" + urlencode(query))
+            found += reply["optimizers"]
+            if reply.get("next") is None:
+                return found
+            query["after"] = reply["next"]
+
+    # --- for the handles
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: str = _JSON,
+        body: Optional[_safetensors.Encoded] = None,
+        content_type: str = _JSON,
+        headers: Optional[Dict[str, str]] = None,
+    ) -> Reply:
+        lines = {"Accept": accept, **(headers or {})}
+        if body is not None:
+            lines["Content-Type"] = content_type
+        return self._transport.request(method, path, lines, body)
+
+    def _json(self, method: str, path: str, **options: Any) -> Any:
+        reply = self._request(method, path, **options)
+        try:
+            return json.loads(reply.body.tobytes())
+        except ValueError as error:
+            raise _errors.ProtocolError(f"{method} {path}: not JSON: {error}") from None
+
+    def _tensors(self, method: str, path: str, **options: Any) -> "tuple[Reply, Arrays, Json]":
+        reply = self._request(method, path, accept=_SAFETENSORS, **options)
+        if reply.media_type != _SAFETENSORS:
+            raise _errors.ProtocolError(
+                f"{method} {path}: a reply of type {reply.media_type!r}, expected {_SAFETENSORS}"
+            )
+        try:
+            arrays, metadata = _safetensors.decode(reply.body)
+        except _safetensors.FormatError as error:
+            raise _errors.ProtocolError(f"{method} {path}: {error}") from None
+        return reply, arrays, metadata
+
+
+class Optimizer:
+    """A handle on one named optimizer of a server."""
+
+    def __init__(self, client: Client, name: str):
+        self._client = client
+        self.name = name
+        self._path = "/v1/optimizers/" + _segment(name)
+
+    def __repr__(self) -> str:
+        return f"<adamd.Optimizer {self.name!r}>"
+
+    def create(
+        self,
+        params: Mapping[str, Any],
+        algorithm: str = "adam",
+        param_groups: Optional[Sequence[Mapping[str, Any]]] = None,
+        **defaults: Any,
+    ) -> Json:
+        """Creates it, with these initial values (float32 or float64), and returns its summary.
+
+        `defaults` are torch's hyperparameters (lr, betas, eps, weight_decay, amsgrad, maximize).
+        `param_groups` is a list of {"params": [names], "lr": ..., ...}; left out, one group holds
+        every parameter.
+        """
+        spec: Json = {"algorithm": algorithm}
+        if defaults:
+            spec["defaults"] = defaults
+        if param_groups is not None:
+            spec["param_groups"] = [dict(group) for group in param_groups]
+        metadata = {"optimizer": json.dumps(spec, allow_nan=False)}
+        summary: Json = self._json("PUT", "", tensors=params, metadata=metadata)
+        return summary
+
+    def step(
+        self,
+        grads: Mapping[str, Any],
+        *,
+        worker: Optional[str] = None,
+        if_match: Optional[str] = None,
+        param_groups: Optional[Sequence[Mapping[str, Any]]] = None,
+        minimal: bool = False,
+    ) -> StepResult:
+        """Sends gradients, takes one step, and returns the updated parameters.
+
+        `param_groups` is one dict of changed hyperparameters for each group, which stay. With
+        `if_match` the step is taken only on the version of that ETag (PreconditionFailed
+        otherwise). `minimal` asks for no parameters back. It is sent once and never again: after a
+        ConnectionError the step may have been taken, and `etag()` tells.
+        """
+        headers = {}
+        if worker is not None:
+            headers["Adam-Worker"] = worker
+        if if_match is not None:
+            headers["If-Match"] = if_match
+        metadata = None
+        if param_groups is not None:
+            groups = [dict(group) for group in param_groups]
+            metadata = {"param_groups": json.dumps(groups, allow_nan=False)}
+        body = _safetensors.encode(grads, metadata)
+        options: Json = {"body": body, "content_type": _SAFETENSORS, "headers": headers}
+        path = self._path + "/step"
+        if minimal:
+            headers["Prefer"] = "return=minimal"
+            reply = self._client._request("POST", path, accept=_SAFETENSORS, **options)
+            etag = self._etag(reply)
+            return StepResult(int(etag.rstrip('"').rpartition("s")[2]), etag, *[None] * 5)
+        reply, arrays, said = self._client._tensors("POST", path, **options)
+        names = ("grad_norm", "param_norm", "update_norm", "clip_coef")
+        try:
+            stats = [float(said[name]) for name in names]
+            return StepResult(int(said["step"]), self._etag(reply), arrays, *stats)
+        except (KeyError, ValueError) as error:
+            raise _errors.ProtocolError(f"POST {path}: metadata: {error!r}") from None
+
+    def param_groups(self, data: Optional[str] = None) -> List[Json]:
+        """torch's param_groups. `data` is "all", "none", or None: values where a parameter has at
+        most 1000 elements."""
+        groups: List[Json] = self._json("GET", "/param_groups" + self._query(data=data))
+        return groups
+
+    def add_param_group(self, params: Mapping[str, Any], **options: Any) -> None:
+        """Adds a group of new parameters, as torch's add_param_group does."""
+        specs = []
+        for name, value in params.items():
+            array = np.asarray(value)
+            specs.append(
+                {
+                    "name": name,
+                    "shape": list(array.shape),
+                    "dtype": array.dtype.name,
+                    "data": _to_json(array),
+                }
+            )
+        self._send_json("POST", "/param_groups", {"params": specs, **options})
+
+    def patch(self, index: int, **changes: Any) -> Json:
+        """Changes hyperparameters of one group, from the next step on, and returns the group."""
+        reply = self._send_json("PATCH", f"/param_groups/{index}", changes)
+        group: Json = json.loads(reply.body.tobytes())
+        return group
+
+    def params(self) -> Arrays:
+        """The values of all parameters."""
+        return self._client._tensors("GET", self._path + "/params")[1]
+
+    def param(self, name: str) -> "np.ndarray[Any, Any]":
+        """The values of one parameter."""
+        path = f"{self._path}/params/{_segment(name)}"
+        return self._client._tensors("GET", path)[1][name]
+
+    def put_params(self, params: Mapping[str, Any]) -> None:
+        """Overwrites all parameters, by name; moments and step counts stay."""
+        self._send_tensors("/params", params, None)
+
+    def state(self, name: str, data: Optional[str] = None) -> Json:
+        """Step, moments and their statistics of one parameter. The "data" of a moment, where it
+        stands (as in param_groups), is an array."""
+        reply: Json = self._json("GET", f"/state/{_segment(name)}" + self._query(data=data))
+        for moment in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"):
+            if moment in reply and "data" in reply[moment]:
+                nested = reply[moment]["data"]
+                reply[moment]["data"] = _from_json(nested, reply["dtype"], reply["shape"])
+        return reply
+
+    def state_dict(self) -> StateDict:
+        """Everything: parameters, moments, counts, hyperparameters."""
+        _, arrays, metadata = self._client._tensors("GET", self._path + "/state_dict")
+        return StateDict(arrays, metadata)
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Makes this optimizer what `state` is, bit for bit. It must have the same groups of the
+        same parameters."""
+        self._send_tensors("/state_dict", state.arrays, state.metadata)
+
+    def summary(self) -> Json:
+        """Algorithm, step, counts, bytes, defaults."""
+        summary: Json = self._json("GET", "")
+        return summary
+
+    def etag(self) -> str:
+        """The version it is at, for `if_match`."""
+        return self._etag(self._client._request("HEAD", self._path))
+
+    def delete(self) -> None:
+        """Removes it from the server."""
+        self._client._request("DELETE", self._path)
+
+    # --- helpers
+
+    def _json(
+        self,
+        method: str,
+        rest: str,
+        tensors: Optional[Mapping[str, Any]] = None,
+        metadata: Optional[Dict[str, str]] = None,
+    ) -> Any:
+        if tensors is None:
+            return self._client._json(method, self._path + rest)
+        body = _safetensors.encode(tensors, metadata)
+        path = self._path + rest
+        return self._client._json(method, path, body=body, content_type=_SAFETENSORS)
+
+    def _send_json(self, method: str, rest: str, value: Any) -> Reply:
+        return self._client._request(method, self._path + rest, body=_json_body(value))
+
+    def _send_tensors(
+        self, rest: str, tensors: Mapping[str, Any], metadata: Optional[Dict[str, str]]
+    ) -> None:
+        body = _safetensors.encode(tensors, metadata)
+        self._client._request("PUT", self._path + rest, body=body, content_type=_SAFETENSORS)
+
+    def _etag(self, reply: Reply) -> str:
+        if reply.etag is None:
+            raise _errors.ProtocolError(f"a reply about {self.name!r} has no ETag")
+        return reply.etag
+
+    @staticmethod
+    def _query(**values: Optional[str]) -> str:
+        given = {key: value for key, value in values.items() if value is not None}
+        return "?" + urlencode(given) if given else ""

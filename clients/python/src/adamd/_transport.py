@@ -1,0 +1,143 @@
+"""One request out, one reply in. The only module that knows urllib3."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, Mapping, Optional
+from urllib.parse import urlsplit
+
+import numpy as np
+import urllib3
+
+from . import _errors
+from ._safetensors import Encoded
+
+_PIECE = 1 << 20
+"""Bytes read at once: urllib3 copies what it reads, so a piece should stay in the cache."""
+
+
+_TRANSPORT_ERRORS = (urllib3.exceptions.HTTPError, OSError)
+_NOT_SENT = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+
+
+def _failure(what: str, error: Exception) -> _errors.ConnectionError:
+    """What urllib3 said, and whether the server may have acted on the request all the same."""
+    text = ": ".join(str(part) for part in error.args) or type(error).__name__
+    text = re.sub(r"<urllib3[^>]*>: |HTTPS?ConnectionPool\([^)]*\): ", "", text)
+    if not what.startswith(("GET ", "HEAD ")) and not isinstance(error, _NOT_SENT):
+        text += "; the server may have acted on the request"
+    return _errors.ConnectionError(f"{what}: {text}")
+
+
+class Reply:
+    """A whole reply; `body` is a buffer of bytes that nothing else holds."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: "np.ndarray[Any, Any]"):
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def etag(self) -> Optional[str]:
+        return self.headers.get("ETag")
+
+    @property
+    def media_type(self) -> str:
+        return self.headers.get("Content-Type", "").split(";")[0].strip().lower()
+
+
+class Transport:
+    """Connections to one server, kept open between requests. Threads may share it."""
+
+    def __init__(self, url: str, timeout: Optional[float], connect_timeout: float, max_reply: int):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is not a URL like 'http://127.0.0.1:2326'")
+        if parts.query or parts.fragment or parts.username:
+            raise ValueError(f"{url!r}: expected scheme, host, port and path alone")
+        self._base = parts.path.rstrip("/")
+        self._max_reply = max_reply
+        self._url = f"{parts.scheme}://{parts.netloc}"
+        # retries=False here and in every call: a step that is sent again would step twice.
+        self._pool = urllib3.connection_from_url(
+            self._url,
+            maxsize=8,
+            retries=False,
+            timeout=urllib3.Timeout(connect=connect_timeout, read=timeout),
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def request(
+        self, method: str, path: str, headers: Dict[str, str], body: Optional[Encoded] = None
+    ) -> Reply:
+        """Sends one request, once, and reads its reply. Raises RequestError for a status of 300
+        and above, ConnectionError where no whole reply came."""
+        headers = {"User-Agent": "adamd-python", **headers}
+        if body is not None:
+            headers["Content-Length"] = str(body.length)
+        what = f"{method} {self._url}{self._base}{path}"
+        # An iterable, with its length known: sent part by part, gathered nowhere.
+        parts: Any = iter(body.parts) if body is not None else None
+        try:
+            response = self._pool.urlopen(
+                method,
+                self._base + path,
+                body=parts,
+                headers=headers,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except _TRANSPORT_ERRORS as error:
+            raise _failure(what, error) from error
+        try:
+            reply = Reply(response.status, response.headers, self._read(method, what, response))
+        except BaseException as error:
+            response.close()  # what is left of the reply must not meet the next request
+            if isinstance(error, _TRANSPORT_ERRORS):
+                raise _failure(what, error) from error
+            raise
+        response.release_conn()
+        if reply.status >= 300:
+            path_only = f"{method} {path}"
+            raise _errors.from_reply(path_only, reply.status, reply.body.tobytes(), reply.etag)
+        return reply
+
+    def _read(self, method: str, what: str, response: Any) -> "np.ndarray[Any, Any]":
+        length = response.headers.get("Content-Length")
+        if method == "HEAD":  # the length is that of the body that GET would bring
+            length = "0"
+        if length is None or response.status == 204:
+            return self._read_open(what, response)
+        if int(length) > self._max_reply:
+            raise _errors.ProtocolError(
+                f"{what}: a reply of {length} bytes, expected at most {self._max_reply}"
+            )
+        body = np.empty(int(length), np.uint8)
+        view = body.data
+        at = 0
+        while at < len(view):
+            got = response.readinto(view[at : at + _PIECE])
+            if not got:
+                # An OSError: told as what urllib3 itself raises where a reply is cut off.
+                raise ConnectionResetError(
+                    f"the connection ended after {at} of {len(view)} bytes of the reply"
+                )
+            at += got
+        return body
+
+    def _read_open(self, what: str, response: Any) -> "np.ndarray[Any, Any]":
+        """A reply that does not say its length."""
+        body = bytearray()
+        while True:
+            piece = response.read(_PIECE)
+            if not piece:
+                return np.frombuffer(body, np.uint8)
+            body += piece
+            if len(body) > self._max_reply:
+                raise _errors.ProtocolError(
+                    f"{what}: the reply is over the limit of {self._max_reply} bytes"
+                )
