@@ -32,15 +32,16 @@ void show_param(text *t, const adam_optimizer *o, size_t param, show_data data)
     text_add(t, "}", 1);
 }
 
+/* A line for each parameter and one for the options: it is read by people, with curl. */
 void show_group(text *t, const adam_optimizer *o, size_t group, show_data data)
 {
     const adam_group_view g = adam_optimizer_group(o, group);
     text_add_string(t, "{\"params\": [");
     for (size_t i = 0; i < g.n_params; i++) {
-        text_add_string(t, i > 0 ? ", " : "");
+        text_add_string(t, i > 0 ? ",\n   " : "\n   ");
         show_param(t, o, g.first_param + i, data);
     }
-    text_add_string(t, "], ");
+    text_add_string(t, "],\n  ");
     options_add(t, &g.options);
     text_add(t, "}", 1);
 }
@@ -49,7 +50,7 @@ void show_param_groups(text *t, const adam_optimizer *o, show_data data)
 {
     text_add(t, "[", 1);
     for (size_t i = 0; i < adam_optimizer_group_count(o); i++) {
-        text_add_string(t, i > 0 ? ", " : "");
+        text_add_string(t, i > 0 ? ",\n " : "");
         show_group(t, o, i, data);
     }
     text_add(t, "]", 1);

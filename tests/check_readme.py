@@ -1,0 +1,103 @@
+"""Runs the README's tour, word for word, against a real server, and compares what it prints.
+
+A tour is made of ```console blocks: a line that begins with "$ " is a command (a here-document
+belongs to it, and so does a line after a backslash), the lines after it are what it prints.
+The server is ADAMD_BINARY, on a port of its own in place of the default one.
+With --update, the README gets the answers that came.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+
+DEFAULT = "127.0.0.1:2326"
+KEYS = ["params", "lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach",
+        "capturable", "differentiable", "fused"]
+
+
+def commands(block):
+    """Yields (command, expected output) of one block's lines."""
+    lines = iter(block)
+    command, expected = None, []
+    for line in lines:
+        if not line.startswith("$ "):
+            expected.append(line)
+            continue
+        if command is not None:
+            yield command, "\n".join(expected)
+        command, expected = line[2:], []
+        while command.endswith("\\"):
+            command += "\n" + next(lines)
+        here = re.search(r"<<'(\w+)'", command)
+        while here and not command.endswith("\n" + here.group(1)):
+            command += "\n" + next(lines)
+    if command is not None:
+        yield command, "\n".join(expected)
+
+
+def run(command, address, folder):
+    done = subprocess.run(["bash", "-c", command.replace(DEFAULT, address)], cwd=folder,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+    return done.stdout.replace(address, DEFAULT).rstrip("\n")
+
+
+def check_torch_keys(answer):
+    """The first param_groups must be what a torch user knows: one group, its keys in torch's order."""
+    groups = json.loads(answer)
+    assert len(groups) == 1, "expected one group"
+    assert list(groups[0]) == KEYS, f"keys {list(groups[0])}"
+    assert [p["name"] for p in groups[0]["params"]] == ["nn1.weight", "nn1.bias", "nn2.weight", "nn2.bias"]
+    options = [groups[0][k] for k in KEYS[1:]]
+    assert options == [0.1, [0.9, 0.999], 1e-08, 0, False, False, None, False, False, None], options
+
+
+def walk_tour(text, address, folder):
+    """Runs all blocks. Returns the README with the answers that came, and the number of commands."""
+    count, groups_seen = 0, False
+    out = text
+    for match in re.finditer(r"```console\n(.*?)```", text, re.S):
+        block = ""
+        for command, expected in commands(match.group(1).splitlines()):
+            got = run(command, address, folder)
+            if got != expected.rstrip("\n"):
+                print(f"$ {command}\nexpected: {expected}\ngot:      {got}\n")
+            if command.endswith("/param_groups") and not groups_seen:
+                check_torch_keys(got)
+                groups_seen = True
+            block += f"$ {command}\n" + (got + "\n" if got else "")
+            count += 1
+        out = out.replace(match.group(0), f"```console\n{block}```")
+    assert groups_seen, "the tour never reads param_groups"
+    return out, count
+
+
+def main():
+    update = "--update" in sys.argv
+    path = [a for a in sys.argv[1:] if not a.startswith("--")][0]
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    server = subprocess.Popen([os.environ["ADAMD_BINARY"], "--port", "0", "--log-level", "warn"],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        address = server.stdout.readline().split()[-1].split("//")[1]
+        with tempfile.TemporaryDirectory() as folder:
+            came, count = walk_tour(text, address, folder)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        status = server.wait(timeout=30)
+    assert status == 0, f"the server ended with {status}"
+    assert count >= 8, f"only {count} commands: is this the README?"
+    if update and came != text:
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(came)
+    elif came != text:
+        sys.exit("the README's tour does not give what it says")
+    print(f"{count} commands gave what the README says")
+
+
+if __name__ == "__main__":
+    main()
