@@ -76,12 +76,8 @@ static bool all_as_safetensors(api_context *ctx, api_request *rq, reply *r, prob
         text_drop(&t);
         return no_memory(p);
     }
-    r->status = 200;
-    r->content_type = media_name(rq->wanted);
-    r->text = t.buffer;
-    r->data = buffer_hold(inst->params.data);
-    r->data_offset = inst->params.data_offset;
-    r->data_length = inst->params.data_length;
+    reply_tensors(r, rq->wanted, &t, inst->params.data, inst->params.data_offset,
+                  inst->params.data_length);
     return true;
 }
 

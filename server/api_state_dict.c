@@ -19,11 +19,8 @@ bool api_get_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
                            "no memory within the budget for a copy of the state, %zu bytes", bytes);
     }
     state_dict_copy_data(o, data->data);
-    r->status = 200;
-    r->content_type = media_name(rq->wanted);
-    r->text = t.buffer;
-    r->data = data;
-    r->data_length = bytes;
+    reply_tensors(r, rq->wanted, &t, data, 0, bytes);
+    buffer_drop(data);
     return true;
 }
 

@@ -33,6 +33,9 @@ static bool reserve_reply(const tensor_body *body, bool json, text *t, problem *
             }
         }
     }
+    if (!json && body->data_length <= REPLY_JOIN_MAX) {
+        bytes += body->data_length;
+    }
     return text_reserve(t, bytes) != NULL ||
            problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the reply within the budget");
 }
@@ -75,13 +78,7 @@ static void make_reply(const tensor_body *body, const adam_step_stats *stats, me
         return;
     }
     add_header(t, body, stats);
-    r->status = 200;
-    r->content_type = media_name(wanted);
-    r->text = t->buffer;
-    t->buffer = NULL;
-    r->data = buffer_hold(body->data);
-    r->data_offset = body->data_offset;
-    r->data_length = body->data_length;
+    reply_tensors(r, wanted, t, body->data, body->data_offset, body->data_length);
 }
 
 /* Keeps the new parameters for readers, where the step took in all of them. Without memory for it,

@@ -272,8 +272,8 @@ uint64_t safetensors_add_tensor(text *t, const char *prefix, const adam_tensor *
     const uint64_t end = offset + numel * adam_dtype_size(tensor->dtype);
     text_add(t, ",", 1);
     char name[ADAM_MAX_NAME + 32];
-    const int length = snprintf(name, sizeof name, "%s%.*s", prefix, (int)tensor->name_len,
-                                tensor->name);
+    const int length =
+        snprintf(name, sizeof name, "%s%.*s", prefix, (int)tensor->name_len, tensor->name);
     json_add_string(t, name, (size_t)length);
     text_add_format(t,
                     ":{\"dtype\":\"%s\",\"shape\":", tensor->dtype == ADAM_FLOAT64 ? "F64" : "F32");

@@ -97,8 +97,9 @@ static int serve(api_context *ctx, executor *jobs, const sigset_t *signals)
         return fail(error);
     }
     const bool v6 = strchr(ctx->config->host, ':') != NULL;
-    (void)printf(v6 ? "adamd %s listening on http://[%s]:%u\n" : "adamd %s listening on http://%s:%u\n",
-           ADAMD_VERSION, ctx->config->host, port);
+    (void)printf(v6 ? "adamd %s listening on http://[%s]:%u\n"
+                    : "adamd %s listening on http://%s:%u\n",
+                 ADAMD_VERSION, ctx->config->host, port);
     (void)fflush(stdout);
     log_write(LOG_INFO, "adamd %s, kernel %s, %u threads, %zu MiB of memory", ADAMD_VERSION,
               adam_kernel_name(), ctx->config->threads, ctx->config->max_memory >> 20);

@@ -48,6 +48,21 @@ bool reply_json(reply *r, int status, text *t, problem *p)
            problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the reply within the budget");
 }
 
+void reply_tensors(reply *r, media type, text *header, buffer *data, size_t offset, size_t length)
+{
+    r->status = 200;
+    r->content_type = media_name(type);
+    if (length <= REPLY_JOIN_MAX && header->buffer->capacity - header->buffer->length >= length) {
+        text_add(header, data->data + offset, length);
+    } else {
+        r->data = buffer_hold(data);
+        r->data_offset = offset;
+        r->data_length = length;
+    }
+    r->text = header->buffer;
+    header->buffer = NULL;
+}
+
 int reply_status_of(problem_code code)
 {
     switch (code) {

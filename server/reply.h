@@ -6,6 +6,9 @@
 #include "media.h"
 #include "problem.h"
 
+/* Data of at most this many bytes is joined to its header: one piece is sent faster than two. */
+#define REPLY_JOIN_MAX ((size_t)16 << 10)
+
 /* The body is `text`, then `data_length` bytes of `data`; both may be absent. The reply holds the
  * buffers. Headers with "" are not sent. */
 typedef struct reply {
@@ -33,6 +36,9 @@ void reply_drop(reply *r);
 bool reply_json(reply *r, int status, text *t, problem *p);
 /* The same for what has happened already: where the text failed, the reply has no body. */
 void reply_json_after(reply *r, int status, text *t);
+/* Status 200 with a safetensors file: its header, whose buffer the reply takes, and its data, which
+ * it holds. The header has not failed. */
+void reply_tensors(reply *r, media type, text *header, buffer *data, size_t offset, size_t length);
 /* A reply without a body. */
 void reply_empty(reply *r, int status);
 /* The problem as application/problem+json, in place of whatever `r` held; its ETag stays. */
