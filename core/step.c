@@ -263,7 +263,8 @@ adam_status adam_step_prepare(adam_optimizer *o, const adam_step_args *args, ada
 {
     adam_block own;
     if (!adam_block_get(o, sizeof(adam_step_plan), &own)) {
-        return adam_error_no_memory(error, sizeof(adam_step_plan));
+        (void)adam_error_no_memory(error, sizeof(adam_step_plan));
+        return ADAM_NO_MEMORY;
     }
     adam_step_plan *plan = own.memory;
     plan->optimizer = o;

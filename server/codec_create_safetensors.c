@@ -30,7 +30,8 @@ static codec_status shelf_fill(buffer_pool *pool, const safetensors *file, shelf
     s->n = file->n_tensors;
     s->room = buffer_get(pool, s->n * (sizeof *s->sorted + sizeof *s->taken));
     if (s->room == NULL) {
-        return codec_fail(error, CODEC_NO_MEMORY, "no memory for %zu tensors", s->n);
+        (void)codec_fail(error, CODEC_NO_MEMORY, "no memory for %zu tensors", s->n);
+        return CODEC_NO_MEMORY;
     }
     s->sorted = (void *)s->room->data;
     s->taken = (bool *)(s->sorted + s->n);

@@ -28,14 +28,16 @@ static int open_one(const struct addrinfo *a)
 
 static unsigned port_of(int s)
 {
-    struct sockaddr_storage address;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = {.v6 = {0}};
     socklen_t length = sizeof address;
-    if (getsockname(s, (struct sockaddr *)&address, &length) != 0) {
+    if (getsockname(s, &address.any, &length) != 0) {
         return 0;
     }
-    return address.ss_family == AF_INET6
-               ? ntohs(((const struct sockaddr_in6 *)(const void *)&address)->sin6_port)
-               : ntohs(((const struct sockaddr_in *)(const void *)&address)->sin_port);
+    return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
 }
 
 int listen_open(const char *host, unsigned *port, char *error, size_t error_size)
