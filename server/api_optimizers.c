@@ -48,7 +48,9 @@ static bool create(api_context *ctx, const char *name, const creation *c, instan
 {
     adam_error error;
     adam_optimizer *optimizer = NULL;
-    if (adam_optimizer_create(c->algorithm, c->groups, c->n_groups, &ctx->allocator, &optimizer,
+    /* the defaults too, which groups that come later may use */
+    if (adam_options_check(&c->defaults, &error) != ADAM_OK ||
+        adam_optimizer_create(c->algorithm, c->groups, c->n_groups, &ctx->allocator, &optimizer,
                               &error) != ADAM_OK) {
         return problem_from_adam(p, &error);
     }

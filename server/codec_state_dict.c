@@ -18,13 +18,14 @@ void state_dict_drop(state_dict *s)
     *s = (state_dict){0};
 }
 
-/* Room for the states, one for each parameter, by index, and the groups. */
+/* Room for the states, one for each parameter, by index, the groups, and a mark for each parameter
+ * that a group has named. */
 static codec_status begin(buffer_pool *pool, const adam_optimizer *o, state_dict *out,
                           adam_param_state **states, codec_error *error)
 {
     const size_t n = adam_optimizer_param_count(o);
     const size_t groups = adam_optimizer_group_count(o);
-    const size_t bytes = n * sizeof **states + groups * sizeof(adam_options);
+    const size_t bytes = n * sizeof **states + groups * sizeof(adam_options) + n * sizeof(bool);
     out->room = buffer_get(pool, bytes);
     if (out->room == NULL) {
         return codec_fail(error, CODEC_NO_MEMORY, "no memory for the state of %zu parameters", n);
@@ -57,10 +58,11 @@ static codec_status missing(const adam_optimizer *o, size_t param, const char *w
 
 /* ---- groups, in both forms ---- */
 
-/* One group: all its options, and exactly the parameters that the optimizer's group has. */
+/* One group: all its options, and exactly the parameters that the optimizer's group has, which are
+ * marked in `named`. */
 static codec_status read_group(const json_doc *doc, const json_value *object,
                                const adam_optimizer *o, size_t index, adam_options *options,
-                               codec_error *error)
+                               bool *named, codec_error *error)
 {
     static const char *const allowed[] = {"params", CODEC_OPTION_NAMES, NULL};
     static const char *const needed[] = {"lr",           "betas",   "eps",
@@ -103,6 +105,13 @@ static codec_status read_group(const json_doc *doc, const json_value *object,
             codec_error_param(error, name, length);
             return CODEC_INVALID_VALUE;
         }
+        if (named[param]) {
+            codec_fail(error, CODEC_INVALID_VALUE, "%s names '" CODEC_NAME_FORMAT "' twice", where,
+                       CODEC_NAME(name, length));
+            codec_error_param(error, name, length);
+            return CODEC_INVALID_VALUE;
+        }
+        named[param] = true;
         count++;
     }
     return count == adam_optimizer_group(o, index).n_params
@@ -137,9 +146,10 @@ static codec_status read_head(const json_doc *doc, const adam_optimizer *o, stat
                           out->dict.n_groups);
     }
     size_t i = 0;
+    bool *named = (bool *)(options + out->dict.n_groups);
     codec_status st = CODEC_OK;
     for (const json_value *g = json_first(groups); st == CODEC_OK && g != NULL; g = json_next(g)) {
-        st = read_group(doc, g, o, i, &options[i], error);
+        st = read_group(doc, g, o, i, &options[i], named, error);
         i++;
     }
     return st;
