@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "utf8.h"
+
 #define LOG_MAX_LINE 2048
 
 static log_level least = LOG_INFO;
@@ -24,7 +26,7 @@ bool log_wants(log_level level)
 }
 
 /* Copies the message with what would break a line or a JSON string escaped. Bytes that are not
- * ASCII pass: names are checked to be UTF-8 before they are logged. */
+ * ASCII pass. */
 static size_t escape(const char *message, char *out, size_t size)
 {
     size_t n = 0;
@@ -54,6 +56,7 @@ void log_write(log_level level, const char *format, ...)
     (void)vsnprintf(message, sizeof message, format, args);
     va_end(args);
     (void)escape(message, safe, sizeof safe);
+    utf8_mend(safe); /* targets are logged as they came */
 
     struct timespec now;
     struct tm utc;

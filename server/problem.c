@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "utf8.h"
+
 const char *problem_slug(problem_code code)
 {
     switch (code) {
@@ -27,23 +29,6 @@ const char *problem_title(problem_code code)
     return "";
 }
 
-/* What a client sent may not be UTF-8, or was cut within a character to fit. Whatever is not UTF-8
- * becomes '?', so that the reply is JSON. */
-static void mend_utf8(char *text)
-{
-    while (*text != '\0') {
-        size_t length = 1;
-        while (length < 4 && text[length - 1] != '\0' && !adam_utf8_valid(text, length)) {
-            length++;
-        }
-        if (adam_utf8_valid(text, length)) {
-            text += length;
-        } else {
-            *text++ = '?';
-        }
-    }
-}
-
 bool problem_set(problem *p, problem_code code, const char *format, ...)
 {
     memset(p, 0, sizeof *p);
@@ -52,7 +37,7 @@ bool problem_set(problem *p, problem_code code, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(p->detail, sizeof p->detail, format, args);
     va_end(args);
-    mend_utf8(p->detail);
+    utf8_mend(p->detail);
     return false;
 }
 
@@ -83,7 +68,7 @@ bool problem_from_adam(problem *p, const adam_error *error)
 {
     problem_set(p, code_of_adam(error->status), "%s", error->message);
     memcpy(p->param, error->param, sizeof p->param);
-    mend_utf8(p->param);
+    utf8_mend(p->param);
     p->has_index = error->has_index;
     p->index = error->index;
     p->has_shapes = error->has_shapes;
@@ -115,7 +100,7 @@ bool problem_from_codec(problem *p, const codec_error *error)
 {
     problem_set(p, code_of_codec(error->status), "%s", error->message);
     memcpy(p->param, error->param, sizeof p->param);
-    mend_utf8(p->param);
+    utf8_mend(p->param);
     p->has_position = error->has_position;
     p->position = error->position;
     return false;

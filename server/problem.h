@@ -7,113 +7,43 @@
 #include "codec.h"
 
 /* One line a code: name, the end of its type URI, title. */
-#define PROBLEM_MAP(X)                                                                                                                                            \
-    X(MALFORMED_REQUEST, "malformed-request", "Malformed request")                                                                                                \
-        X(MALFORMED_JSON, "malformed-json", "Malformed JSON")                                                                                                     \
-            X(MALFORMED_SAFETENSORS, "malformed-safetensors", "Malformed safetensors file")                                                                       \
-                X(UNKNOWN_FIELD, "unknown-field", "Unknown field")                                                                                                \
-                    X(INVALID_QUERY, "invalid-query", "Invalid query parameter")                                                                                  \
-                        X(NO_SUCH_PATH, "no-such-path", "No such path")                                                                                           \
-                            X(NO_SUCH_OPTIMIZER, "no-such-optimizer", "No such optimizer")                                                                        \
-                                X(NO_SUCH_PARAM, "no-such-param", "No such parameter")                                                                            \
-                                    X(NO_SUCH_GROUP, "no-such-group", "No such param group")                                                                      \
-                                        X(METHOD_NOT_ALLOWED, "method-not-allowed",                                                                               \
-                                          "Method not allowed")                                                                                                   \
-                                            X(NOT_ACCEPTABLE, "not-acceptable",                                                                                   \
-                                              "Representation not available")                                                                                     \
-                                                X(UNSUPPORTED_MEDIA_TYPE,                                                                                         \
-                                                  "unsupported-media-type",                                                                                       \
-                                                  "Unsupported media type")                                                                                       \
-                                                    X(NAME_TAKEN, "name-taken", "Name taken")                                                                     \
-                                                        X(LENGTH_REQUIRED, "length-required",                                                                     \
-                                                          "Content-Length required")                                                                              \
-                                                            X(BODY_TOO_LARGE, "body-too-large",                                                                   \
-                                                              "Body too large")                                                                                   \
-                                                                X(HEADER_TOO_LARGE,                                                                               \
-                                                                  "header-too-large",                                                                             \
-                                                                  "Header too large")                                                                             \
-                                                                    X(PRECONDITION_FAILED,                                                                        \
-                                                                      "precondition-failed",                                                                      \
-                                                                      "Precondition failed")                                                                      \
-                                                                        X(EXPECTATION_FAILED,                                                                     \
-                                                                          "expectation-failed",                                                                   \
-                                                                          "Expectation failed")                                                                   \
-                                                                            X(INVALID_VALUE,                                                                      \
-                                                                              "invalid-value",                                                                    \
-                                                                              "Invalid value")                                                                    \
-                                                                                X(INVALID_OPTION,                                                                 \
-                                                                                  "invalid-"                                                                      \
-                                                                                  "option",                                                                       \
-                                                                                  "Hyperparameter"                                                                \
-                                                                                  " out of range")                                                                \
-                                                                                    X(UNSUPPORTED_OPTION,                                                         \
-                                                                                      "unsupporte"                                                                \
-                                                                                      "d-option",                                                                 \
-                                                                                      "Option "                                                                   \
-                                                                                      "asks for "                                                                 \
-                                                                                      "what a "                                                                   \
-                                                                                      "server "                                                                   \
-                                                                                      "cannot do")                                                                \
-                                                                                        X(INVALID_NAME,                                                           \
-                                                                                          "invali"                                                                \
-                                                                                          "d-"                                                                    \
-                                                                                          "name",                                                                 \
-                                                                                          "Invali"                                                                \
-                                                                                          "d "                                                                    \
-                                                                                          "name")                                                                 \
-                                                                                            X(DUPLICATE_PARAM,                                                    \
-                                                                                              "du"                                                                \
-                                                                                              "pl"                                                                \
-                                                                                              "ic"                                                                \
-                                                                                              "at"                                                                \
-                                                                                              "e-"                                                                \
-                                                                                              "pa"                                                                \
-                                                                                              "ra"                                                                \
-                                                                                              "m",                                                                \
-                                                                                              "Pa"                                                                \
-                                                                                              "ra"                                                                \
-                                                                                              "me"                                                                \
-                                                                                              "te"                                                                \
-                                                                                              "r "                                                                \
-                                                                                              "na"                                                                \
-                                                                                              "me"                                                                \
-                                                                                              "d "                                                                \
-                                                                                              "tw"                                                                \
-                                                                                              "ic"                                                                \
-                                                                                              "e")                                                                \
-                                                                                                X(UNKNOWN_PARAM,                                                  \
-                                                                                                  "unknown-param",                                                \
-                                                                                                  "Unknown parameter")                                            \
-                                                                                                    X(MISSING_PARAM,                                              \
-                                                                                                      "missing-param",                                            \
-                                                                                                      "Parameter missing")                                        \
-                                                                                                        X(SHAPE_MISMATCH,                                         \
-                                                                                                          "shape-mismatch",                                       \
-                                                                                                          "Shape mismatch")                                       \
-                                                                                                            X(DTYPE_MISMATCH,                                     \
-                                                                                                              "dtype-mismatch",                                   \
-                                                                                                              "Dtype mismatch")                                   \
-                                                                                                                X(NON_FINITE,                                     \
-                                                                                                                  "non-finite",                                   \
-                                                                                                                  "Non-finite gradient")                          \
-                                                                                                                    X(LIMIT_EXCEEDED,                             \
-                                                                                                                      "limit-exceeded",                           \
-                                                                                                                      "Limit exceeded")                           \
-                                                                                                                        X(EMPTY,                                  \
-                                                                                                                          "empty",                                \
-                                                                                                                          "Nothing to work on")                   \
-                                                                                                                            X(STATE_MISMATCH,                     \
-                                                                                                                              "state-mismatch",                   \
-                                                                                                                              "State does not fit the optimizer") \
-                                                                                                                                X(DRAINING,                       \
-                                                                                                                                  "draining",                     \
-                                                                                                                                  "Shutting down")                \
-                                                                                                                                    X(BUSY,                       \
-                                                                                                                                      "busy",                     \
-                                                                                                                                      "Too much in flight")       \
-                                                                                                                                        X(OUT_OF_MEMORY,          \
-                                                                                                                                          "out-of-memory",        \
-                                                                                                                                          "Memory budget used up")
+// clang-format off
+#define PROBLEM_MAP(X)                                                                     \
+    X(MALFORMED_REQUEST, "malformed-request", "Malformed request")                         \
+    X(MALFORMED_JSON, "malformed-json", "Malformed JSON")                                  \
+    X(MALFORMED_SAFETENSORS, "malformed-safetensors", "Malformed safetensors file")        \
+    X(UNKNOWN_FIELD, "unknown-field", "Unknown field")                                     \
+    X(INVALID_QUERY, "invalid-query", "Invalid query parameter")                           \
+    X(NO_SUCH_PATH, "no-such-path", "No such path")                                        \
+    X(NO_SUCH_OPTIMIZER, "no-such-optimizer", "No such optimizer")                         \
+    X(NO_SUCH_PARAM, "no-such-param", "No such parameter")                                 \
+    X(NO_SUCH_GROUP, "no-such-group", "No such param group")                               \
+    X(METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed")                      \
+    X(NOT_ACCEPTABLE, "not-acceptable", "Representation not available")                    \
+    X(UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type")          \
+    X(NAME_TAKEN, "name-taken", "Name taken")                                              \
+    X(LENGTH_REQUIRED, "length-required", "Content-Length required")                       \
+    X(BODY_TOO_LARGE, "body-too-large", "Body too large")                                  \
+    X(HEADER_TOO_LARGE, "header-too-large", "Header too large")                            \
+    X(PRECONDITION_FAILED, "precondition-failed", "Precondition failed")                   \
+    X(EXPECTATION_FAILED, "expectation-failed", "Expectation failed")                      \
+    X(INVALID_VALUE, "invalid-value", "Invalid value")                                     \
+    X(INVALID_OPTION, "invalid-option", "Hyperparameter out of range")                     \
+    X(UNSUPPORTED_OPTION, "unsupported-option", "Option asks for what a server cannot do") \
+    X(INVALID_NAME, "invalid-name", "Invalid name")                                        \
+    X(DUPLICATE_PARAM, "duplicate-param", "Parameter named twice")                         \
+    X(UNKNOWN_PARAM, "unknown-param", "Unknown parameter")                                 \
+    X(MISSING_PARAM, "missing-param", "Parameter missing")                                 \
+    X(SHAPE_MISMATCH, "shape-mismatch", "Shape mismatch")                                  \
+    X(DTYPE_MISMATCH, "dtype-mismatch", "Dtype mismatch")                                  \
+    X(NON_FINITE, "non-finite", "Non-finite gradient")                                     \
+    X(LIMIT_EXCEEDED, "limit-exceeded", "Limit exceeded")                                  \
+    X(EMPTY, "empty", "Nothing to work on")                                                \
+    X(STATE_MISMATCH, "state-mismatch", "State does not fit the optimizer")                \
+    X(DRAINING, "draining", "Shutting down")                                               \
+    X(BUSY, "busy", "Too much in flight")                                                  \
+    X(OUT_OF_MEMORY, "out-of-memory", "Memory budget used up")
+// clang-format on
 
 typedef enum problem_code {
 #define X(name, slug, title) PROBLEM_##name,

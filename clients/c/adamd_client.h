@@ -26,14 +26,14 @@ extern "C" {
 #define ADAMD_MAX_ETAG    64     /* bytes of an entity tag with quotes and terminator */
 
 /* One line a code: name, text. The enum and adamd_status_text are made from it. */
-#define ADAMD_STATUS_MAP(X)                                                       \
-    X(OK, "success")                                                              \
-        X(INVALID_ARGUMENT, "argument refused, nothing was sent")                 \
-            X(NO_MEMORY, "out of memory")                                         \
-                X(TRANSPORT, "no whole reply came from the server")               \
-                    X(REFUSED, "the server refused the request; nothing changed") \
-                        X(BAD_REPLY, "the reply is not what the protocol says")   \
-                            X(TOO_LARGE, "the reply is over the client's limit")
+#define ADAMD_STATUS_MAP(X)                                       \
+    X(OK, "success")                                              \
+    X(INVALID_ARGUMENT, "argument refused, nothing was sent")     \
+    X(NO_MEMORY, "out of memory")                                 \
+    X(TRANSPORT, "no whole reply came from the server")           \
+    X(REFUSED, "the server refused the request; nothing changed") \
+    X(BAD_REPLY, "the reply is not what the protocol says")       \
+    X(TOO_LARGE, "the reply is over the client's limit")
 
 typedef enum adamd_status {
 #define X(name, text) ADAMD_##name,

@@ -15,23 +15,24 @@ extern "C" {
 #endif
 
 /* One line a code: name, text. The enum and adam_status_text are made from it. */
-#define ADAM_STATUS_MAP(X)                                                                      \
-    X(OK, "success")                                                                            \
-        X(NO_MEMORY, "out of memory")                                                           \
-            X(INVALID_OPTION, "hyperparameter out of range")                                    \
-                X(UNSUPPORTED_OPTION, "option asks for what a server cannot do")                \
-                    X(INVALID_NAME, "invalid parameter name")                                   \
-                        X(DUPLICATE_PARAM, "parameter named twice")                             \
-                            X(UNKNOWN_PARAM, "no such parameter")                               \
-                                X(MISSING_PARAM, "parameter missing")                           \
-                                    X(SHAPE_MISMATCH, "shape mismatch")                         \
-                                        X(DTYPE_MISMATCH, "dtype mismatch")                     \
-                                            X(NON_FINITE, "non-finite gradient")                \
-                                                X(TOO_LARGE, "over a limit of the optimizer")   \
-                                                    X(EMPTY, "nothing to work on")              \
-                                                        X(NO_SUCH_GROUP, "no such param group") \
-                                                            X(STATE_MISMATCH,                   \
-                                                              "state does not fit the optimizer")
+// clang-format off
+#define ADAM_STATUS_MAP(X)                                           \
+    X(OK, "success")                                                 \
+    X(NO_MEMORY, "out of memory")                                    \
+    X(INVALID_OPTION, "hyperparameter out of range")                 \
+    X(UNSUPPORTED_OPTION, "option asks for what a server cannot do") \
+    X(INVALID_NAME, "invalid parameter name")                        \
+    X(DUPLICATE_PARAM, "parameter named twice")                      \
+    X(UNKNOWN_PARAM, "no such parameter")                            \
+    X(MISSING_PARAM, "parameter missing")                            \
+    X(SHAPE_MISMATCH, "shape mismatch")                              \
+    X(DTYPE_MISMATCH, "dtype mismatch")                              \
+    X(NON_FINITE, "non-finite gradient")                             \
+    X(TOO_LARGE, "over a limit of the optimizer")                    \
+    X(EMPTY, "nothing to work on")                                   \
+    X(NO_SUCH_GROUP, "no such param group")                          \
+    X(STATE_MISMATCH, "state does not fit the optimizer")
+// clang-format on
 
 typedef enum adam_status {
 #define X(name, text) ADAM_##name,
