@@ -228,6 +228,9 @@ static adam_status prepare(adam_step_plan *plan, const adam_step_args *args, ada
 {
     adam_optimizer *o = plan->optimizer;
     const size_t n = args->n_grads;
+    if (o->step >= ADAM_MAX_STEP) {
+        return adam_error_set(error, ADAM_TOO_LARGE, "the optimizer has taken 2^53 steps");
+    }
     if (n == 0) {
         return adam_error_set(error, ADAM_EMPTY, "a step needs at least one gradient");
     }

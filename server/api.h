@@ -13,6 +13,10 @@
 #include "registry.h"
 #include "reply.h"
 
+/* Parameters of at least this many bytes stay published for the next reader; smaller ones are as
+ * quickly copied, and would fill the budget with half-empty buffers. */
+#define API_PUBLISH_MIN ((size_t)64 << 10)
+
 #define API_LIST_LIMIT     100 /* optimizers of a page, if not said */
 #define API_LIST_LIMIT_MAX 1000
 
@@ -24,6 +28,8 @@ typedef struct api_context {
     adam_pool *pool;          /* for large steps */
     adam_allocator allocator; /* optimizer state, from the budget */
     atomic_bool draining;
+    /* Bytes of bodies and replies on their way: memory that comes back without anybody's doing. */
+    atomic_size_t transit_bytes;
 } api_context;
 
 typedef struct api_query {
@@ -45,6 +51,7 @@ typedef struct api_request {
     const char *if_match; /* NULL: none */
     bool minimal;         /* Prefer: return=minimal */
     buffer *body;         /* NULL: none */
+    size_t transit;       /* bytes of transit_bytes that are its own */
     instance *instance;   /* held; where the route is about one */
 } api_request;
 
@@ -59,6 +66,8 @@ api_handler api_get_param_groups, api_add_param_group, api_patch_param_group;
 api_handler api_get_params, api_put_params, api_get_param;
 api_handler api_get_state, api_get_state_dict, api_put_state_dict;
 
+/* Sets the problem; returns false. */
+bool api_name_taken(const char *name, problem *p);
 /* Writes `"e<epoch>-s<step>"`, quotes included. */
 void api_etag(const optimizer_info *info, char *out, size_t size);
 /* False, with the problem set, where If-Match is malformed or does not hold. */

@@ -35,7 +35,7 @@ bool api_list(api_context *ctx, api_request *rq, reply *r, problem *p)
     return reply_json(r, 200, &t, p);
 }
 
-static bool name_taken(const char *name, problem *p)
+bool api_name_taken(const char *name, problem *p)
 {
     return problem_set(
         p, PROBLEM_NAME_TAKEN,
@@ -60,7 +60,7 @@ static bool create(api_context *ctx, const char *name, const creation *c, instan
     }
     adam_optimizer_free(optimizer);
     return no_memory ? problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for another optimizer")
-                     : name_taken(name, p);
+                     : api_name_taken(name, p);
 }
 
 bool api_create(api_context *ctx, api_request *rq, reply *r, problem *p)

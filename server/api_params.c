@@ -78,6 +78,9 @@ static bool all_as_safetensors(api_context *ctx, api_request *rq, reply *r, prob
     }
     reply_tensors(r, rq->wanted, &t, inst->params.data, inst->params.data_offset,
                   inst->params.data_length);
+    if (inst->params.data_length < API_PUBLISH_MIN) {
+        instance_unpublish(inst);
+    }
     return true;
 }
 

@@ -5,10 +5,6 @@
 #include "codec_tensor_body.h"
 #include "number.h"
 
-/* Parameters of at least this many bytes are published from the buffer they were answered from;
- * smaller ones are as quickly copied. */
-#define PUBLISH_MIN ((size_t)64 << 10)
-
 /* Bytes that a reply may need beside names and numbers. */
 #define REPLY_SLACK        ((size_t)1024)
 #define REPLY_TENSOR_SLACK ((size_t)320)
@@ -86,7 +82,7 @@ static void make_reply(const tensor_body *body, const adam_step_stats *stats, me
 static void publish(api_context *ctx, instance *inst, const tensor_body *body)
 {
     const size_t n = adam_optimizer_param_count(inst->optimizer);
-    if (body->n != n || body->data_length < PUBLISH_MIN) {
+    if (body->n != n || body->data_length < API_PUBLISH_MIN) {
         return;
     }
     buffer *offsets = buffer_get(ctx->buffers, n * sizeof(size_t));

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The smallest class is given even where the budget is used up: what a refusal takes, and no client
+ * holds more than a few. */
 #define BUFFER_MIN       ((size_t)4096)
 #define BUFFER_STEP_MIN  ((size_t)1 << 20) /* from here on, classes are BUFFER_STEP apart */
 #define BUFFER_STEP      ((size_t)64 << 10)
@@ -82,13 +84,17 @@ static void destroy_list(pooled *list)
     }
 }
 
-static void reclaim(void *context, size_t wanted)
+void buffer_pool_reclaim(buffer_pool *pool, size_t wanted)
 {
-    buffer_pool *pool = context;
     pthread_mutex_lock(&pool->lock);
     pooled *list = unlink_oldest(pool, wanted);
     pthread_mutex_unlock(&pool->lock);
     destroy_list(list);
+}
+
+static void reclaim(void *context, size_t wanted)
+{
+    buffer_pool_reclaim(context, wanted);
 }
 
 buffer_pool *buffer_pool_create(memory *m)
@@ -107,8 +113,8 @@ void buffer_pool_free(buffer_pool *pool)
     if (pool == NULL) {
         return;
     }
-    memory_on_pressure(pool->memory, NULL, NULL);
-    reclaim(pool, SIZE_MAX);
+    memory_drop_hooks(pool->memory);
+    buffer_pool_reclaim(pool, SIZE_MAX);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
@@ -172,7 +178,8 @@ buffer *buffer_get(buffer_pool *pool, size_t wanted)
         }
         b->pool = pool;
         b->public.capacity = capacity;
-        b->public.data = memory_get(pool->memory, capacity);
+        b->public.data = capacity == BUFFER_MIN ? memory_get_beyond(pool->memory, capacity)
+                                                : memory_get(pool->memory, capacity);
         if (b->public.data == NULL) {
             free(b);
             return NULL;

@@ -23,6 +23,8 @@ typedef struct buffer {
 buffer_pool *buffer_pool_create(memory *m);
 /* All buffers must have been let go. */
 void buffer_pool_free(buffer_pool *pool);
+/* Gives back kept buffers of at least `wanted` bytes together, or all. */
+void buffer_pool_reclaim(buffer_pool *pool, size_t wanted);
 memory *buffer_pool_memory(buffer_pool *pool);
 /* Gives back buffers that nobody has wanted since the last but one call. */
 void buffer_pool_trim(buffer_pool *pool);

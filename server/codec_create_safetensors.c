@@ -154,7 +154,7 @@ static codec_status add_groups(buffer_pool *pool, creation *c, const json_value 
 codec_status creation_read_safetensors(buffer_pool *pool, char *body, size_t length,
                                        size_t max_header, creation *c, codec_error *error)
 {
-    static const char *const allowed_keys[] = {"optimizer", NULL};
+    static const char *const allowed_keys[] = {"format", "optimizer", NULL};
     static const char *const allowed[] = {"algorithm", "defaults", "param_groups", NULL};
     *c = (creation){.algorithm = ADAM_ALGORITHM_ADAM};
     adam_options_default(c->algorithm, &c->defaults);

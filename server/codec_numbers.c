@@ -190,15 +190,19 @@ bool numbers_double(const json_doc *doc, const json_value *value, double *out)
     return number_read_f64(span.text, span.length, out);
 }
 
+/* Digits alone: 2.0 and 1e1 are numbers, but not how a count is written. */
 static bool read_uint(json_span digits, uint64_t *out)
 {
-    double value;
-    if (!number_read_f64(digits.text, digits.length, &value) || value < 0 ||
-        value != floor(value) || value > 0x1p53) {
-        return false;
+    const uint64_t most = UINT64_C(1) << 53;
+    uint64_t value = 0;
+    for (size_t i = 0; i < digits.length; i++) {
+        if (digits.text[i] < '0' || digits.text[i] > '9' || value > most) {
+            return false;
+        }
+        value = value * 10 + (uint64_t)(digits.text[i] - '0');
     }
-    *out = (uint64_t)value;
-    return true;
+    *out = value;
+    return value <= most;
 }
 
 bool numbers_uint(const json_doc *doc, const json_value *value, uint64_t *out)

@@ -225,21 +225,9 @@ const char *safetensors_metadata(const safetensors *file, const char *key)
 codec_status safetensors_check_metadata(const safetensors *file, const char *const *allowed,
                                         codec_error *error)
 {
-    if (file->metadata == NULL) {
-        return CODEC_OK;
-    }
-    for (const json_value *m = json_first(file->metadata); m != NULL; m = json_next(m)) {
-        const char *const *known = allowed;
-        while (*known != NULL && strcmp(*known, json_name(m)) != 0) {
-            known++;
-        }
-        if (*known == NULL && strcmp(json_name(m), "format") != 0) {
-            return codec_fail(error, CODEC_UNKNOWN_FIELD,
-                              "unknown field '" CODEC_NAME_FORMAT "' in __metadata__",
-                              CODEC_NAME(json_name(m), strlen(json_name(m))));
-        }
-    }
-    return CODEC_OK;
+    return file->metadata == NULL
+               ? CODEC_OK
+               : json_check_names(file->metadata, allowed, "__metadata__", error);
 }
 
 /* ---- writing ---- */

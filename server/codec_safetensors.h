@@ -23,8 +23,8 @@ void safetensors_drop(safetensors *file);
 
 /* Value of a metadata key, or NULL. */
 const char *safetensors_metadata(const safetensors *file, const char *key);
-/* Refuses metadata keys that are neither in the NULL-terminated `allowed` nor "format", which other
- * writers add. */
+/* Refuses metadata keys that are not in the NULL-terminated `allowed`, which should name "format":
+ * other writers add it. */
 codec_status safetensors_check_metadata(const safetensors *file, const char *const *allowed,
                                         codec_error *error);
 

@@ -423,7 +423,7 @@ codec_status state_dict_read_safetensors(buffer_pool *pool, buffer *body, size_t
                                          const adam_optimizer *o, state_dict *out,
                                          codec_error *error)
 {
-    static const char *const keys[] = {"state_dict", NULL};
+    static const char *const keys[] = {"format", "state_dict", NULL};
     static const char *const allowed[] = {"algorithm", "step", "param_groups", "steps", NULL};
     adam_param_state *states = NULL;
     *out = (state_dict){0};

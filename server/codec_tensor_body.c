@@ -99,8 +99,8 @@ codec_status tensor_body_read_safetensors(buffer_pool *pool, buffer *body, size_
                                           tensor_body_kind kind, const adam_optimizer *optimizer,
                                           tensor_body *out, codec_error *error)
 {
-    static const char *const step_keys[] = {"param_groups", NULL};
-    static const char *const no_keys[] = {NULL};
+    static const char *const step_keys[] = {"format", "param_groups", NULL};
+    static const char *const no_keys[] = {"format", NULL};
     *out = (tensor_body){0};
     codec_status st =
         safetensors_parse(pool, body->data, body->length, max_header, &out->file, error);

@@ -2,11 +2,13 @@
  * connections then end as if the client had gone. */
 #include "deadline.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -15,6 +17,8 @@
 struct deadline {
     int socket;
     atomic_int_fast64_t at; /* milliseconds, monotonic */
+    atomic_bool reading;
+    bool seemed_gone; /* at the last look */
     deadline *before, *after;
 };
 
@@ -34,12 +38,26 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* Whether the other side has ended, and nothing that it sent is left to read. */
+static bool has_gone(int socket)
+{
+    struct pollfd p = {.fd = socket, .events = POLLRDHUP};
+    int unread = 0;
+    return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 &&
+           ioctl(socket, FIONREAD, &unread) == 0 && unread == 0;
+}
+
 static void shut_late(deadline_watch *w)
 {
     const int64_t now = now_ms();
     for (deadline *d = w->first; d != NULL; d = d->after) {
-        if (atomic_load(&d->at) <= now) {
+        /* twice, since the last bytes may just be on their way to the work */
+        const bool gone = atomic_load(&d->reading) && has_gone(d->socket);
+        const bool shut = atomic_load(&d->at) <= now || (gone && d->seemed_gone);
+        d->seemed_gone = gone;
+        if (shut) {
             atomic_store(&d->at, NEVER);
+            atomic_store(&d->reading, false);
             (void)shutdown(d->socket, SHUT_RDWR);
         }
     }
@@ -135,11 +153,24 @@ void deadline_remove(deadline_watch *w, deadline *d)
     free(d);
 }
 
+static int64_t milliseconds(size_t bytes)
+{
+    return (int64_t)(bytes / (DEADLINE_BYTES_PER_SECOND / 1000));
+}
+
+void deadline_extend(deadline *d, size_t bytes)
+{
+    atomic_fetch_add(&d->at, milliseconds(bytes));
+}
+
+void deadline_reading(deadline *d, bool reading)
+{
+    atomic_store(&d->reading, reading);
+}
+
 void deadline_restart(deadline_watch *w, deadline *d, size_t bytes)
 {
-    const int64_t ms =
-        (int64_t)w->seconds * 1000 + (int64_t)(bytes / (DEADLINE_BYTES_PER_SECOND / 1000));
-    atomic_store(&d->at, now_ms() + ms);
+    atomic_store(&d->at, now_ms() + (int64_t)w->seconds * 1000 + milliseconds(bytes));
 }
 
 void deadline_pause(deadline *d)

@@ -2,6 +2,7 @@
 #ifndef ADAMD_DEADLINE_H
 #define ADAMD_DEADLINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* A connection may move a second's worth of this many bytes for each second over the timeout. */
@@ -21,6 +22,11 @@ deadline *deadline_add(deadline_watch *w, int socket);
 void deadline_remove(deadline_watch *w, deadline *d);
 /* Starts its time anew: the timeout, and what moving `bytes` takes. */
 void deadline_restart(deadline_watch *w, deadline *d, size_t bytes);
+/* Gives it the time that moving `bytes` more takes. */
+void deadline_extend(deadline *d, size_t bytes);
+/* While a body is being read, a client that has gone is found out by asking: 0.9.75 of
+ * libmicrohttpd does not see an end that comes together with data. */
+void deadline_reading(deadline *d, bool reading);
 /* Stops its time, until the next restart. */
 void deadline_pause(deadline *d);
 

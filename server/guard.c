@@ -161,8 +161,8 @@ bool guard_finish(guard *g, const char *version)
         refuse(g, PROBLEM_MALFORMED_REQUEST, "Transfer-Encoding",
                "Content-Length and Transfer-Encoding in one request");
     }
-    if (g->hosts == 0 && strcmp(version, "HTTP/1.1") == 0) {
-        refuse(g, PROBLEM_MALFORMED_REQUEST, "Host", "HTTP/1.1 needs a Host header");
+    if (g->hosts == 0 && strcmp(version, "HTTP/1.0") != 0) {
+        refuse(g, PROBLEM_MALFORMED_REQUEST, "Host", "HTTP from 1.1 on needs a Host header");
     }
     return !g->refused;
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "body.h"
 #include "deadline.h"
 #include "guard.h"
 #include "log.h"
@@ -22,19 +23,16 @@
 #define CONNECTION_MEMORY ((size_t)32 << 10)
 /* Work of more bytes than this goes to the executor. */
 #define INLINE_MAX ((size_t)128 << 10)
-/* A refused body of at most this many bytes is read and dropped, so that the client, still sending,
- * sees the reply. */
+/* Of a body that is not wanted, and whose length is not known or over --max-body, this much is
+ * read. */
 #define DISCARD_MAX ((size_t)16 << 20)
-/* First buffer of a body whose length is not known. */
-#define CHUNKED_FIRST ((size_t)64 << 10)
 
 struct http_server {
     api_context *ctx;
     executor *jobs;
     struct MHD_Daemon *daemon;
     deadline_watch *watch;
-    atomic_uint in_flight;
-    atomic_size_t body_bytes; /* of bodies that are being received or worked on */
+    atomic_uint in_flight; /* requests that were not refused from their headers */
 };
 
 typedef enum exchange_state {
@@ -53,9 +51,11 @@ typedef struct exchange {
     exchange_state state;
     api_request request;
     reply reply;
-    char *if_match;     /* the request's own copy */
-    const char *method; /* libmicrohttpd's, as long as the request lives */
-    size_t body_limit, counted, dropped;
+    char *if_match;                /* the request's own copy */
+    const char *method;            /* libmicrohttpd's, as long as the request lives */
+    size_t discard_limit, dropped; /* of a body that is not wanted */
+    bool in_flight;                /* counted */
+    const char *raw_target; /* libmicrohttpd's own, for its place in the request line alone */
     char target[];
 } exchange;
 
@@ -71,18 +71,21 @@ static void restart_deadline(exchange *x, size_t bytes)
 /* The parts of a reply's body, held until libmicrohttpd is done with them. */
 typedef struct sending {
     buffer *text, *data;
+    api_context *ctx;
+    size_t transit;
 } sending;
 
 static void sent(void *cls)
 {
     sending *s = cls;
+    atomic_fetch_sub(&s->ctx->transit_bytes, s->transit);
     buffer_drop(s->text);
     buffer_drop(s->data);
     free(s);
 }
 
 /* A response with the reply's body, whose buffers it takes. */
-static struct MHD_Response *make_response(reply *r)
+static struct MHD_Response *make_response(api_context *ctx, reply *r)
 {
     struct MHD_IoVec parts[3];
     unsigned n = 0;
@@ -99,12 +102,16 @@ static struct MHD_Response *make_response(reply *r)
     if (s == NULL) {
         return NULL;
     }
-    *s = (sending){r->text, r->data};
+    const size_t transit =
+        (r->text != NULL ? r->text->capacity : 0) + (r->data != NULL ? r->data->capacity : 0);
+    *s = (sending){r->text, r->data, ctx, transit};
+    atomic_fetch_add(&ctx->transit_bytes, transit);
     struct MHD_Response *response = n == 1
                                         ? MHD_create_response_from_buffer_with_free_callback_cls(
                                               parts[0].iov_len, (void *)parts[0].iov_base, sent, s)
                                         : MHD_create_response_from_iovec(parts, n, sent, s);
     if (response == NULL) {
+        atomic_fetch_sub(&ctx->transit_bytes, transit);
         free(s);
         return NULL;
     }
@@ -120,16 +127,30 @@ static void add_header(struct MHD_Response *response, const char *name, const ch
     }
 }
 
+/* Lets go of what the work needed and the reply does not: a slow reader pins nothing else. */
+static void drop_request(exchange *x)
+{
+    body_drop(x->server->ctx, &x->request);
+    instance_drop(x->request.instance);
+    x->request.instance = NULL;
+}
+
 static enum MHD_Result queue_reply(exchange *x)
 {
     reply *r = &x->reply;
+    drop_request(x);
     restart_deadline(x, reply_length(r));
-    struct MHD_Response *response = make_response(r);
+    if (x->deadline != NULL) {
+        deadline_reading(x->deadline, false);
+    }
+    struct MHD_Response *response = make_response(x->server->ctx, r);
     if (response == NULL) {
         return MHD_NO;
     }
     char seconds[16];
     add_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
+    add_header(response, MHD_HTTP_HEADER_CACHE_CONTROL,
+               "no-store"); /* it changes with every step */
     add_header(response, MHD_HTTP_HEADER_ETAG, r->etag);
     add_header(response, MHD_HTTP_HEADER_LOCATION, r->location);
     add_header(response, MHD_HTTP_HEADER_ALLOW, r->allow);
@@ -167,41 +188,42 @@ static void reply_refusal(exchange *x, const problem *p)
         api_etag(&info, x->reply.etag, sizeof x->reply.etag);
     }
     reply_problem(&x->reply, p, x->server->ctx->buffers);
+    drop_request(x);
 }
 
-/* Refuses the request. A short body that is still to come is read first; a client that asked before
- * sending it is answered at once, and the connection ends: libmicrohttpd reads no further after a
- * reply to the first call. */
+static void begin_reading(exchange *x)
+{
+    restart_deadline(x, 0);
+    if (x->deadline != NULL) {
+        deadline_reading(x->deadline, true);
+    }
+}
+
+/* Refuses the request. A body that is still to come, and is not larger than any that is taken, is
+ * read first and dropped: a client that is still sending would not see the reply. A client that
+ * asked before sending is answered at once, and the connection ends: libmicrohttpd reads no further
+ * after a reply to the first call. */
 static enum MHD_Result refuse(exchange *x, const guard *g, const problem *p, bool close)
 {
     const router_headers *h = &g->headers;
+    const size_t max_body = x->server->ctx->config->max_body;
     reply_refusal(x, p);
-    const bool readable = !g->expects_continue && (!h->has_length || h->length <= DISCARD_MAX);
+    x->discard_limit = h->has_length && max_body > DISCARD_MAX ? max_body : DISCARD_MAX;
+    const bool readable = !g->expects_continue && (!h->has_length || h->length <= x->discard_limit);
     if (!close && (!h->has_body || readable)) {
         x->state = EXCHANGE_REFUSED;
-        restart_deadline(x, h->has_body && !h->has_length ? DISCARD_MAX : (size_t)h->length);
+        begin_reading(x);
         return MHD_YES;
     }
     x->reply.close = true;
     return queue_reply(x);
 }
 
-static bool get_body_buffer(exchange *x, const router_headers *h, problem *p)
+/* libmicrohttpd ends the target at a NUL. In its buffer the version stands right behind the target:
+ * where something else is between them, the request line was not what it seems. */
+static bool target_is_whole(const exchange *x, const char *version)
 {
-    http_server *s = x->server;
-    const size_t bytes = h->has_length ? (size_t)h->length : CHUNKED_FIRST;
-    x->request.body = buffer_get(s->ctx->buffers, bytes);
-    if (x->request.body != NULL) {
-        x->counted = x->request.body->capacity;
-        atomic_fetch_add(&s->body_bytes, x->counted);
-        return true;
-    }
-    problem_set(p, atomic_load(&s->body_bytes) > 0 ? PROBLEM_BUSY : PROBLEM_OUT_OF_MEMORY,
-                "no memory for a body of %zu bytes within the budget of %zu", bytes,
-                memory_limit(s->ctx->memory));
-    p->has_limit = true;
-    p->limit_bytes = memory_limit(s->ctx->memory);
-    return false;
+    return (uintptr_t)version - (uintptr_t)x->raw_target == strlen(x->target) + 1;
 }
 
 /* The first call for a request: everything that can be refused from its headers. */
@@ -215,6 +237,10 @@ static enum MHD_Result begin(exchange *x, const char *method, const char *versio
     if (!guard_finish(&g, version)) {
         return refuse(x, &g, &g.problem, true);
     }
+    if (!target_is_whole(x, version)) {
+        problem_set(&p, PROBLEM_MALFORMED_REQUEST, "the request line has a NUL or spare spaces");
+        return refuse(x, &g, &p, true);
+    }
     if (g.headers.if_match != NULL) {
         x->if_match = strdup(g.headers.if_match);
         g.headers.if_match = x->if_match;
@@ -225,65 +251,33 @@ static enum MHD_Result begin(exchange *x, const char *method, const char *versio
     if (g.headers.worker != NULL) {
         log_write(LOG_DEBUG, "worker %s: %s %s", g.headers.worker, method, x->target);
     }
-    if (x->request.route->body != ROUTE_NO_BODY) {
-        x->body_limit = router_body_limit(x->server->ctx, &x->request);
-        if (!get_body_buffer(x, &g.headers, &p)) {
-            return refuse(x, &g, &p, false);
-        }
+    if (x->request.route->body != ROUTE_NO_BODY &&
+        !body_begin(x->server->ctx, &g.headers, &x->request, &p)) {
+        return refuse(x, &g, &p, false);
     }
-    restart_deadline(x, g.headers.has_length ? (size_t)g.headers.length : x->body_limit);
     x->state = EXCHANGE_READING;
+    x->in_flight = true;
+    atomic_fetch_add(&x->server->in_flight, 1);
+    begin_reading(x);
     return MHD_YES;
-}
-
-static void refuse_late(exchange *x, problem_code code, const char *detail)
-{
-    problem p;
-    problem_set(&p, code, "%s", detail);
-    p.has_limit = code == PROBLEM_BODY_TOO_LARGE;
-    p.limit_bytes = x->body_limit;
-    reply_refusal(x, &p);
-    x->reply.close = true;
-    x->state = EXCHANGE_REFUSED;
-}
-
-/* Gives the body, whose length was not announced, a larger buffer. */
-static bool grow_body(exchange *x, size_t needed)
-{
-    buffer *old = x->request.body;
-    size_t bytes = old->capacity * 2 > needed ? old->capacity * 2 : needed;
-    buffer *bigger = buffer_get(x->server->ctx->buffers, bytes);
-    if (bigger == NULL) {
-        return false;
-    }
-    memcpy(bigger->data, old->data, old->length);
-    bigger->length = old->length;
-    atomic_fetch_add(&x->server->body_bytes, bigger->capacity - x->counted);
-    x->counted = bigger->capacity;
-    x->request.body = bigger;
-    buffer_drop(old);
-    return true;
 }
 
 /* Takes a piece of the body. False: the client goes on and on, and is cut off. */
 static bool take_body(exchange *x, const char *bytes, size_t length)
 {
-    buffer *body = x->request.body;
-    if (x->state == EXCHANGE_REFUSED || body == NULL) {
-        x->dropped += length;
-        return x->dropped <= DISCARD_MAX;
+    problem p;
+    if (x->deadline != NULL) {
+        deadline_extend(x->deadline, length);
     }
-    const size_t needed = body->length + length;
-    if (needed > x->body_limit) {
-        refuse_late(x, PROBLEM_BODY_TOO_LARGE, "the body is larger than is taken");
-    } else if (needed > body->capacity && !grow_body(x, needed)) {
-        const bool others = atomic_load(&x->server->body_bytes) > x->counted;
-        refuse_late(x, others ? PROBLEM_BUSY : PROBLEM_OUT_OF_MEMORY,
-                    "no memory for the body within the budget");
-    } else {
-        body = x->request.body;
-        memcpy(body->data + body->length, bytes, length);
-        body->length = needed;
+    if (x->state == EXCHANGE_REFUSED || x->request.body == NULL) {
+        x->dropped += length;
+        return x->dropped <= x->discard_limit;
+    }
+    if (!body_take(x->server->ctx, &x->request, bytes, length, &p)) {
+        reply_refusal(x, &p);
+        x->reply.close = true;
+        x->state = EXCHANGE_REFUSED;
+        x->discard_limit = DISCARD_MAX;
     }
     return true;
 }
@@ -310,6 +304,9 @@ static enum MHD_Result work(exchange *x)
 {
     http_server *s = x->server;
     strand *turn = strand_of(x);
+    if (x->deadline != NULL) {
+        deadline_reading(x->deadline, false);
+    }
     if (router_cost(&x->request) <= INLINE_MAX && (turn == NULL || strand_try_enter(turn))) {
         router_run(s->ctx, &x->request, &x->reply);
         if (turn != NULL) {
@@ -363,8 +360,8 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     x->server = s;
     x->deadline = info != NULL ? info->socket_context : NULL;
+    x->raw_target = target;
     memcpy(x->target, target, length + 1);
-    atomic_fetch_add(&s->in_flight, 1);
     return x;
 }
 
@@ -382,13 +379,14 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **re
     }
     restart_deadline(x, 0);
     reply_drop(&x->reply);
-    buffer_drop(x->request.body);
-    instance_drop(x->request.instance);
-    atomic_fetch_sub(&s->body_bytes, x->counted);
+    drop_request(x);
+    const bool counted = x->in_flight;
     free(x->if_match);
     free(x);
     *request = NULL;
-    atomic_fetch_sub(&s->in_flight, 1);
+    if (counted) {
+        atomic_fetch_sub(&s->in_flight, 1);
+    }
 }
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **context,

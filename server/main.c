@@ -81,6 +81,7 @@ static void wait_for_signal(api_context *ctx, const sigset_t *signals)
     const struct timespec tick = {.tv_sec = TRIM_SECONDS};
     while (sigtimedwait(signals, NULL, &tick) < 0) {
         buffer_pool_trim(ctx->buffers);
+        memory_trim(ctx->memory);
     }
 }
 
@@ -135,13 +136,14 @@ int main(int argc, char **argv)
     block_signals(&signals);
 
     int status = EXIT_START;
-    api_context ctx = {
-        .config = &c, .memory = memory_create(c.max_memory), .registry = registry_create()};
+    api_context ctx = {.config = &c, .memory = memory_create(c.max_memory)};
     ctx.buffers = ctx.memory != NULL ? buffer_pool_create(ctx.memory) : NULL;
     ctx.allocator = (adam_allocator){state_alloc, state_release, ctx.memory};
     executor *jobs = executor_create(c.threads);
-    if (ctx.buffers == NULL || ctx.registry == NULL || jobs == NULL ||
-        adam_pool_create(c.threads, &ctx.pool) != ADAM_OK) {
+    if (ctx.buffers != NULL && jobs != NULL) {
+        ctx.registry = registry_create(ctx.memory, jobs, ctx.buffers);
+    }
+    if (ctx.registry == NULL || adam_pool_create(c.threads, &ctx.pool) != ADAM_OK) {
         (void)fail("no memory or threads to start");
     } else {
         status = serve(&ctx, jobs, &signals);

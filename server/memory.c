@@ -1,6 +1,7 @@
 /* memory.c: the budget, and where its memory comes from. Keeps nothing for reuse: buffer.c does. */
 #include "memory.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -8,14 +9,23 @@
 #include <sys/mman.h>
 
 #define MEMORY_ALIGNMENT ((size_t)64)
-#define MEMORY_MAP_MIN   ((size_t)1 << 20) /* from here on, memory is mapped */
+#define MEMORY_HEAP_MORE ((size_t)64) /* that the heap takes beside a block */
+#define MEMORY_PAGE      ((size_t)4096)
+#define MEMORY_MAP_MIN   ((size_t)128 << 10) /* from here on, memory is mapped */
 #define MEMORY_HUGE_PAGE ((size_t)2 << 20)
+#define MEMORY_TRIM_MIN  ((size_t)4 << 20) /* freed in the heap, to be worth a trim */
+
+typedef struct hook {
+    void (*reclaim)(void *context, size_t wanted);
+    void *context;
+} hook;
 
 struct memory {
     size_t limit;
     atomic_size_t used;
-    void (*reclaim)(void *context, size_t wanted);
-    void *reclaim_context;
+    atomic_size_t heap_freed; /* since the last trim */
+    hook hooks[MEMORY_MAX_HOOKS];
+    unsigned n_hooks;
 };
 
 memory *memory_create(size_t limit)
@@ -34,8 +44,12 @@ void memory_free(memory *m)
 
 void memory_on_pressure(memory *m, void (*reclaim)(void *context, size_t wanted), void *context)
 {
-    m->reclaim = reclaim;
-    m->reclaim_context = context;
+    m->hooks[m->n_hooks++] = (hook){reclaim, context};
+}
+
+void memory_drop_hooks(memory *m)
+{
+    m->n_hooks = 0;
 }
 
 size_t memory_limit(const memory *m)
@@ -52,7 +66,7 @@ static bool try_take(memory *m, size_t bytes)
 {
     size_t used = atomic_load(&m->used);
     do {
-        if (bytes > m->limit || used > m->limit - bytes) {
+        if (bytes > m->limit || used > m->limit - bytes) { /* used may be past the limit */
             return false;
         }
     } while (!atomic_compare_exchange_weak(&m->used, &used, used + bytes));
@@ -61,17 +75,27 @@ static bool try_take(memory *m, size_t bytes)
 
 static bool take(memory *m, size_t bytes)
 {
-    if (try_take(m, bytes)) {
-        return true;
+    bool taken = try_take(m, bytes);
+    for (unsigned i = 0; !taken && bytes <= m->limit && i < m->n_hooks; i++) {
+        m->hooks[i].reclaim(m->hooks[i].context, bytes);
+        taken = try_take(m, bytes);
     }
-    if (m->reclaim == NULL || bytes > m->limit) {
-        return false;
-    }
-    m->reclaim(m->reclaim_context, bytes);
-    return try_take(m, bytes);
+    return taken;
 }
 
-/* Mapped memory starts on a huge page where it holds one, so that the advice can be followed. */
+static bool is_mapped(size_t bytes)
+{
+    return bytes >= MEMORY_MAP_MIN;
+}
+
+/* What a block of that size takes from the machine. */
+static size_t booked(size_t bytes)
+{
+    const size_t unit = is_mapped(bytes) ? MEMORY_PAGE : MEMORY_ALIGNMENT;
+    const size_t rounded = (bytes + unit - 1) / unit * unit;
+    return is_mapped(bytes) ? rounded : rounded + MEMORY_HEAP_MORE;
+}
+
 static void *map(size_t bytes)
 {
     void *block = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -84,35 +108,37 @@ static void *map(size_t bytes)
     return block;
 }
 
-static void *get(memory *m, size_t bytes, bool zeroed)
+/* A block whose bytes are booked already; where there is none, the booking is undone. */
+static void *get_booked(memory *m, size_t bytes)
 {
-    if (!take(m, bytes)) {
-        return NULL;
-    }
-    void *block;
-    if (bytes >= MEMORY_MAP_MIN) {
-        block = map(bytes);
-    } else {
-        const size_t rounded = (bytes + MEMORY_ALIGNMENT - 1) / MEMORY_ALIGNMENT * MEMORY_ALIGNMENT;
-        block = aligned_alloc(MEMORY_ALIGNMENT, rounded > 0 ? rounded : MEMORY_ALIGNMENT);
-        if (block != NULL && zeroed) {
-            memset(block, 0, bytes);
-        }
-    }
+    void *block = is_mapped(bytes)
+                      ? map(bytes)
+                      : aligned_alloc(MEMORY_ALIGNMENT, booked(bytes) - MEMORY_HEAP_MORE +
+                                                            (bytes == 0 ? MEMORY_ALIGNMENT : 0));
     if (block == NULL) {
-        atomic_fetch_sub(&m->used, bytes);
+        atomic_fetch_sub(&m->used, booked(bytes));
     }
     return block;
 }
 
 void *memory_get(memory *m, size_t bytes)
 {
-    return get(m, bytes, false);
+    if (bytes > SIZE_MAX / 2 || !take(m, booked(bytes))) {
+        return NULL;
+    }
+    return get_booked(m, bytes);
+}
+
+void *memory_get_beyond(memory *m, size_t bytes)
+{
+    atomic_fetch_add(&m->used, booked(bytes));
+    return get_booked(m, bytes);
 }
 
 void *memory_get_zeroed(memory *m, size_t bytes)
 {
-    return get(m, bytes, true);
+    void *block = memory_get(m, bytes);
+    return block == NULL || is_mapped(bytes) ? block : memset(block, 0, bytes);
 }
 
 void memory_put(memory *m, void *block, size_t bytes)
@@ -120,10 +146,19 @@ void memory_put(memory *m, void *block, size_t bytes)
     if (block == NULL) {
         return;
     }
-    if (bytes >= MEMORY_MAP_MIN) {
+    if (is_mapped(bytes)) {
         (void)munmap(block, bytes);
     } else {
         free(block);
+        atomic_fetch_add(&m->heap_freed, bytes);
     }
-    atomic_fetch_sub(&m->used, bytes);
+    atomic_fetch_sub(&m->used, booked(bytes));
+}
+
+void memory_trim(memory *m)
+{
+    if (atomic_load(&m->heap_freed) >= MEMORY_TRIM_MIN) {
+        atomic_store(&m->heap_freed, 0);
+        (void)malloc_trim(0);
+    }
 }

@@ -14,17 +14,25 @@ typedef struct memory memory;
 memory *memory_create(size_t limit);
 void memory_free(memory *m);
 
-/* Called, without locks of this module, when the budget is short of `wanted` bytes: gives back what
- * is kept only for reuse. One for a budget. */
+/* Adds a hook that is called, without locks of this module, when the budget is short of `wanted`
+ * bytes: it gives back what is kept only for reuse. They are called in order, until it fits; at
+ * most MEMORY_MAX_HOOKS. memory_drop_hooks removes them all. */
+#define MEMORY_MAX_HOOKS 2
 void memory_on_pressure(memory *m, void (*reclaim)(void *context, size_t wanted), void *context);
+void memory_drop_hooks(memory *m);
 
 size_t memory_limit(const memory *m);
 size_t memory_used(const memory *m);
 
-/* Memory aligned to 64 bytes, or NULL where the budget or the machine has none left. From 1 MiB on
- * it is mapped and advised to huge pages. memory_get_zeroed gives zeros. */
+/* Memory aligned to 64 bytes, or NULL where the budget or the machine has none left. From 128 KiB
+ * on it is mapped, and so given back to the machine at once; from 2 MiB on it is advised to huge
+ * pages. What is booked is what it takes, rounding included. memory_get_zeroed gives zeros;
+ * memory_get_beyond may pass the limit, for the little that an answer to a refusal takes. */
 void *memory_get(memory *m, size_t bytes);
+void *memory_get_beyond(memory *m, size_t bytes);
 void *memory_get_zeroed(memory *m, size_t bytes);
+/* Gives free memory of the heap back to the machine, if much has come free since the last call. */
+void memory_trim(memory *m);
 /* Gives back what memory_get gave, with the same size. NULL is allowed. */
 void memory_put(memory *m, void *block, size_t bytes);
 

@@ -82,6 +82,35 @@ template <typename Real> size_t print(Real value, char *out)
     return sign + lay_out(digits, n, exponent, out + sign);
 }
 
+// Roughly the decimal exponent of a number that is not 0: the place of its first digit that is not
+// 0, counted from the point, and its exponent.
+long long magnitude(const char *digits, size_t length)
+{
+    const char *end = digits + length;
+    const char *mark = digits;
+    while (mark < end && *mark != 'e' && *mark != 'E') {
+        mark++;
+    }
+    const char *point = static_cast<const char *>(std::memchr(digits, '.', mark - digits));
+    const char *first = digits;
+    while (first < mark && (*first < '1' || *first > '9')) {
+        first++;
+    }
+    const char *whole_end = point != nullptr ? point : mark;
+    const long long place = first < whole_end ? whole_end - first - 1 : whole_end - first;
+    if (mark == end) {
+        return place;
+    }
+    const char *from = mark + 1;
+    const bool negative = *from == '-';
+    from += *from == '-' || *from == '+';
+    long long exponent = 0;
+    for (; from < end && exponent < 1000000000000LL; from++) {
+        exponent = exponent * 10 + (*from - '0');
+    }
+    return place + (negative ? -exponent : exponent);
+}
+
 template <typename Real> bool read(const char *digits, size_t length, Real *value)
 {
     const auto end = std::from_chars(digits, digits + length, *value);
@@ -91,22 +120,9 @@ template <typename Real> bool read(const char *digits, size_t length, Real *valu
     if (end.ec != std::errc::result_out_of_range) {
         return false;
     }
-    // Out of range is said of overflow and of underflow alike; the exponent's or the first digits'
-    // size tells them apart.
-    long double wide = 0;
-    const auto again = std::from_chars(digits, digits + length, wide);
-    if (again.ec == std::errc() && wide != 0) {
-        const Real rounded = static_cast<Real>(wide);
-        *value = rounded;
-        return std::isfinite(rounded);
-    }
-    const void *mark = std::memchr(digits, 'e', length);
-    if (mark == nullptr) {
-        mark = std::memchr(digits, 'E', length);
-    }
-    const bool tiny = mark != nullptr && static_cast<const char *>(mark)[1] == '-';
+    // Out of range is said of overflow and of underflow alike; the size of the number tells which.
     *value = *digits == '-' ? Real(-0.0) : Real(0);
-    return tiny;
+    return magnitude(digits, length) < 0;
 }
 
 } // namespace

@@ -70,6 +70,10 @@ const char *path_parse(const char *target, path *out)
     if (strlen(target) > PATH_MAX_BYTES) {
         return "is too long";
     }
+    if (strncmp(target, "http://", 7) ==
+        0) { /* absolute form, as to a proxy: RFC 9112, section 3.2.2 */
+        target += 7 + strcspn(target + 7, "/?");
+    }
     if (target[0] != '/') {
         return "does not begin with /";
     }

@@ -6,17 +6,38 @@
 #include <string.h>
 
 struct registry {
+    memory *memory;
+    executor *jobs;
+    buffer_pool *buffers;
     pthread_rwlock_t lock;
     instance **sorted; /* by name */
     size_t n, capacity;
     atomic_uint_fast64_t epoch;
 };
 
-registry *registry_create(void)
+/* Gives back published parameters of optimizers that nobody is at. */
+static void reclaim(void *context, size_t wanted)
+{
+    registry *r = context;
+    pthread_rwlock_rdlock(&r->lock);
+    for (size_t i = 0; i < r->n; i++) {
+        instance *inst = r->sorted[i];
+        if (strand_try_enter(&inst->strand)) {
+            instance_unpublish(inst);
+            strand_leave(r->jobs, &inst->strand);
+        }
+    }
+    pthread_rwlock_unlock(&r->lock);
+    buffer_pool_reclaim(r->buffers, wanted); /* where they went to */
+}
+
+registry *registry_create(memory *m, executor *jobs, buffer_pool *buffers)
 {
     registry *r = calloc(1, sizeof *r);
     if (r != NULL) {
+        *r = (registry){.memory = m, .jobs = jobs, .buffers = buffers};
         pthread_rwlock_init(&r->lock, NULL);
+        memory_on_pressure(m, reclaim, r);
     }
     return r;
 }
@@ -59,7 +80,7 @@ void instance_drop(instance *inst)
         adam_optimizer_free(inst->optimizer);
         strand_destroy(&inst->strand);
         pthread_mutex_destroy(&inst->shared.lock);
-        free(inst);
+        memory_put(inst->memory, inst, sizeof *inst);
     }
 }
 
@@ -102,11 +123,12 @@ static bool make_room(registry *r)
 bool registry_add(registry *r, const char *name, adam_optimizer *optimizer,
                   const adam_options *defaults, instance **out, bool *no_memory)
 {
-    instance *inst = calloc(1, sizeof *inst);
+    instance *inst = memory_get_zeroed(r->memory, sizeof *inst);
     *no_memory = inst == NULL;
     if (inst == NULL) {
         return false;
     }
+    inst->memory = r->memory;
     strcpy(inst->name, name);
     strand_init(&inst->strand);
     pthread_mutex_init(&inst->shared.lock, NULL);

@@ -19,6 +19,7 @@ typedef struct published {
 
 /* A named optimizer. Whoever is in its strand may use all of it. */
 typedef struct instance {
+    memory *memory; /* it was taken from */
     char name[REGISTRY_MAX_NAME + 1];
     strand strand;
     adam_optimizer *optimizer;
@@ -33,7 +34,9 @@ typedef struct instance {
 
 typedef struct registry registry;
 
-registry *registry_create(void);
+/* Instances take their memory from `m`; under its pressure, idle ones unpublish. `jobs` runs what
+ * waits for their strands. */
+registry *registry_create(memory *m, executor *jobs, buffer_pool *buffers);
 /* Nobody may hold an instance. */
 void registry_free(registry *r);
 

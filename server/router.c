@@ -21,7 +21,7 @@ static const route routes[] = {
     {"POST", OPTIMIZER "/step", api_step, ROUTE_TENSORS, REPLY_AS_TENSORS, false, 0},
     {"GET", OPTIMIZER "/param_groups", api_get_param_groups, ROUTE_NO_BODY, REPLY_AS_JSON, true,
      ROUTE_QUERY_DATA},
-    {"POST", OPTIMIZER "/param_groups", api_add_param_group, ROUTE_JSON, REPLY_AS_JSON, false, 0},
+    {"POST", OPTIMIZER "/param_groups", api_add_param_group, ROUTE_JSON, REPLY_AS_JSON, true, 0},
     {"PATCH", OPTIMIZER "/param_groups/{index}", api_patch_param_group, ROUTE_PATCH, REPLY_AS_JSON,
      true, 0},
     {"GET", OPTIMIZER "/params", api_get_params, ROUTE_NO_BODY, REPLY_AS_TENSORS, true, 0},
@@ -382,10 +382,20 @@ static bool run(api_context *ctx, api_request *rq, reply *r, problem *p)
     return check_if_match(rq, p) && rq->route->handler(ctx, rq, r, p);
 }
 
+void router_blame(api_context *ctx, const api_request *rq, problem *p)
+{
+    if (p->code == PROBLEM_OUT_OF_MEMORY && atomic_load(&ctx->transit_bytes) > rq->transit) {
+        p->code = PROBLEM_BUSY;
+    }
+}
+
 void router_run(api_context *ctx, api_request *rq, reply *r)
 {
     problem p;
     const bool done = run(ctx, rq, r, &p);
+    if (!done) {
+        router_blame(ctx, rq, &p);
+    }
     if (rq->instance != NULL && !rq->instance->removed) {
         const optimizer_info info = instance_info(rq->instance);
         api_etag(&info, r->etag, sizeof r->etag);

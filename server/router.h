@@ -40,6 +40,8 @@ size_t router_body_limit(const api_context *ctx, const api_request *rq);
 /* Runs the handler, with the body there, and completes the reply; refusals become replies. Where
  * the request is about an optimizer, the caller is in its strand. */
 void router_run(api_context *ctx, api_request *rq, reply *r);
+/* Memory that ran out for what others have on their way is a matter of waiting: makes it 503. */
+void router_blame(api_context *ctx, const api_request *rq, problem *p);
 /* The work in bytes: what is large goes to a thread of its own. */
 size_t router_cost(const api_request *rq);
 

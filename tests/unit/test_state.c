@@ -184,12 +184,16 @@ static void test_largest_step(void **state)
     adam_optimizer *o = make_worn();
     adam_optimizer *to = make_small(NULL);
     dict_of(o, &d);
-    d.state.step = ADAM_MAX_STEP;
-    d.params[0].step = ADAM_MAX_STEP;
+    d.state.step = ADAM_MAX_STEP - 1;
+    d.params[0].step = ADAM_MAX_STEP - 1;
     assert_int_equal(adam_optimizer_load_state(to, &d.state, NULL), ADAM_OK);
-    assert_int_equal(adam_optimizer_step_count(to), ADAM_MAX_STEP);
     step_small(to, 1);
-    assert_int_equal(adam_optimizer_step_count(to), ADAM_MAX_STEP + 1);
+    assert_int_equal(adam_optimizer_step_count(to), ADAM_MAX_STEP);
+    small_grads grads;
+    fill_small_grads(&grads, 1);
+    const adam_step_args args = {.grads = grads.tensors, .n_grads = SMALL_PARAMS};
+    assert_int_equal(adam_optimizer_step(to, &args, NULL, NULL), ADAM_TOO_LARGE);
+    assert_int_equal(adam_optimizer_step_count(to), ADAM_MAX_STEP);
     adam_optimizer_free(o);
     adam_optimizer_free(to);
 }

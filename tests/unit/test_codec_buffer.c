@@ -1,0 +1,234 @@
+/* test_codec_buffer.c: buffer.c: buffers are reused, stay within the budget, and go back. */
+// clang-format off
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+// clang-format on
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "buffer.h"
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+typedef struct fixture {
+    memory *memory;
+    buffer_pool *pool;
+} fixture;
+
+static int setup(void **state)
+{
+    fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    f->memory = memory_create(16 * MIB);
+    f->pool = buffer_pool_create(f->memory);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fixture *f = *state;
+    buffer_pool_free(f->pool);
+    assert_int_equal(memory_used(f->memory), 0);
+    memory_free(f->memory);
+    free(f);
+    return 0;
+}
+
+/* A buffer has what was asked for, empty, and can be written to its end. */
+static void test_get(void **state)
+{
+    static const size_t sizes[] = {0, 1, 4096, 4097, MIB - 1, MIB, MIB + 1, 3 * MIB};
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        buffer *b = buffer_get(f->pool, sizes[i]);
+        assert_non_null(b);
+        assert_true(b->capacity >= sizes[i]);
+        assert_int_equal(b->length, 0);
+        memset(b->data, 0xa5, b->capacity);
+        b->length = b->capacity;
+        buffer_drop(b);
+    }
+    buffer_drop(NULL);
+}
+
+/* The next one of about that size is the same memory; a much smaller wish does not take it. */
+static void test_reuse(void **state)
+{
+    fixture *f = *state;
+    buffer *large = buffer_get(f->pool, 2 * MIB);
+    assert_non_null(large);
+    const char *data = large->data;
+    large->length = 5;
+    buffer_drop(large);
+    const size_t used = memory_used(f->memory);
+    buffer *small = buffer_get(f->pool, MIB);
+    assert_ptr_not_equal(small->data, data);
+    buffer *again = buffer_get(f->pool, 2 * MIB - 100 * KIB);
+    assert_ptr_equal(again->data, data);
+    assert_int_equal(again->length, 0);
+    assert_int_equal(memory_used(f->memory), used + small->capacity);
+    buffer_drop(small);
+    buffer_drop(again);
+}
+
+/* It stays until the last one who holds it lets go. */
+static void test_holds(void **state)
+{
+    fixture *f = *state;
+    buffer *b = buffer_get(f->pool, 2 * MIB);
+    assert_ptr_equal(buffer_hold(b), b);
+    buffer_drop(b);
+    buffer *other = buffer_get(f->pool, 2 * MIB);
+    assert_ptr_not_equal(other->data, b->data); /* it is still held */
+    memset(b->data, 1, b->capacity);
+    buffer_drop(other);
+    buffer_drop(b);
+}
+
+/* The budget ends somewhere; what is kept for reuse is given up for a buffer of another size. */
+static void test_budget(void **state)
+{
+    fixture *f = *state;
+    buffer *held[16];
+    size_t n = 0;
+    assert_null(buffer_get(f->pool, 17 * MIB));
+    assert_null(buffer_get(f->pool, SIZE_MAX));
+    assert_null(buffer_get(f->pool, SIZE_MAX - 64 * KIB));
+    while ((held[n] = buffer_get(f->pool, 3 * MIB)) != NULL) {
+        n++;
+    }
+    assert_int_equal(n, 5);
+    assert_true(memory_used(f->memory) <= memory_limit(f->memory));
+    while (n > 0) {
+        buffer_drop(held[--n]);
+    }
+    assert_true(memory_used(f->memory) > 0); /* some are kept */
+    buffer *whole = buffer_get(f->pool, 15 * MIB);
+    assert_non_null(whole);
+    buffer_drop(whole);
+}
+
+/* At most a quarter of the budget is kept. */
+static void test_kept(void **state)
+{
+    fixture *f = *state;
+    buffer *held[5];
+    for (size_t i = 0; i < 5; i++) {
+        held[i] = buffer_get(f->pool, 3 * MIB);
+        assert_non_null(held[i]);
+    }
+    for (size_t i = 0; i < 5; i++) {
+        buffer_drop(held[i]);
+    }
+    assert_true(memory_used(f->memory) <= memory_limit(f->memory) / 4);
+}
+
+/* A buffer that nobody wants between two trims goes at the second; one that is used stays. */
+static void test_trim(void **state)
+{
+    fixture *f = *state;
+    buffer *idle = buffer_get(f->pool, MIB);
+    buffer *busy = buffer_get(f->pool, 2 * MIB);
+    const size_t busy_bytes = busy->capacity;
+    buffer_drop(idle);
+    buffer_drop(busy);
+    const size_t before = memory_used(f->memory);
+    buffer_pool_trim(f->pool);
+    assert_int_equal(memory_used(f->memory), before);
+    busy = buffer_get(f->pool, 2 * MIB);
+    buffer_drop(busy);
+    buffer_pool_trim(f->pool);
+    assert_int_equal(memory_used(f->memory), busy_bytes);
+    buffer_pool_trim(f->pool);
+    buffer_pool_trim(f->pool);
+    assert_int_equal(memory_used(f->memory), 0);
+}
+
+/* Text grows as it must, keeps what it has, and fails for good where the budget ends. */
+static void test_text(void **state)
+{
+    fixture *f = *state;
+    text t = {.pool = f->pool};
+    char line[32];
+    size_t length = 0;
+    assert_int_equal(text_length(&t), 0);
+    for (int i = 0; i < 20000; i++) {
+        const int n = snprintf(line, sizeof line, "%d;", i);
+        if (i % 2) {
+            text_add(&t, line, (size_t)n);
+        } else {
+            text_add_format(&t, "%d;", i);
+        }
+        length += (size_t)n;
+    }
+    text_add_string(&t, "end");
+    assert_int_equal(text_length(&t), length + 3);
+    const char *at = t.buffer->data;
+    for (int i = 0; i < 20000; i++) {
+        const int n = snprintf(line, sizeof line, "%d;", i);
+        assert_memory_equal(at, line, (size_t)n);
+        at += n;
+    }
+    assert_non_null(text_reserve(&t, MIB));
+    assert_null(text_reserve(&t, 16 * MIB));
+    assert_true(t.failed);
+    text_add_string(&t, "more");
+    assert_true(t.failed);
+    assert_int_equal(text_length(&t), length + 3);
+    text_drop(&t);
+    assert_null(t.buffer);
+}
+
+static void *churn(void *argument)
+{
+    fixture *f = argument;
+    unsigned seed = 7;
+    for (int i = 0; i < 3000; i++) {
+        seed = seed * 1103515245 + 12345;
+        buffer *b = buffer_get(f->pool, (seed >> 8) % (2 * MIB));
+        if (b != NULL) {
+            b->data[0] = b->data[b->capacity - 1] = (char)i;
+            buffer_drop(buffer_hold(b));
+            buffer_drop(b);
+        }
+        if (i % 100 == 0) {
+            buffer_pool_trim(f->pool);
+        }
+    }
+    return NULL;
+}
+
+/* Several threads at once, over the budget now and then; teardown finds every byte given back. */
+static void test_threads(void **state)
+{
+    pthread_t threads[8];
+    for (size_t i = 0; i < 8; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, churn, *state), 0);
+    }
+    for (size_t i = 0; i < 8; i++) {
+        (void)pthread_join(threads[i], NULL);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_get, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reuse, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_holds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_budget, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_trim, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_text, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
