@@ -266,8 +266,7 @@ static void assert_stats(const peer *p, bool json, const adam_step_stats *stats)
     }
 }
 
-static void step_here(mirror *m, char data[][MIRROR_NUMEL * sizeof(double)],
-                      adam_step_stats *stats)
+static void step_here(mirror *m, char data[][MIRROR_NUMEL * sizeof(double)], adam_step_stats *stats)
 {
     adam_tensor grads[MIRROR_PARAMS];
     adam_error error;

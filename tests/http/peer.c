@@ -9,7 +9,8 @@
 #include "adam/tensor.h"
 
 #define MAX_HEADERS 8
-#define EXPECT_MIN  ((size_t)1 << 20) /* libcurl asks before it sends any body; here only large ones */
+#define EXPECT_MIN \
+    ((size_t)1 << 20) /* libcurl asks before it sends any body; here only large ones */
 
 /* ---- setup ---- */
 
@@ -79,9 +80,9 @@ static void check_json(const peer *p)
 
 static void check_reply(const peer *p)
 {
-    static const char *const single[] = {"Content-Type",   "ETag",  "Location",    "Allow",
-                                         "Content-Length", "Date",  "Retry-After", "Connection",
-                                         "Preference-Applied"};
+    static const char *const single[] = {"Content-Type", "ETag",           "Location",
+                                         "Allow",        "Content-Length", "Date",
+                                         "Retry-After",  "Connection",     "Preference-Applied"};
     for (size_t i = 0; i < COUNT(single); i++) {
         if (adamd_response_header(&p->reply, single[i], 1) != NULL) {
             fail_msg("%s: %s stands twice", p->path, single[i]);
@@ -196,9 +197,7 @@ void assert_status(const peer *p, int status)
     }
 }
 
-/* Copies JSON without the white space behind the signs that open and separate: how a reply is laid
- * out in lines is nobody's business here. */
-static char *flatten(const char *text)
+char *flatten(const char *text)
 {
     char *out = malloc(strlen(text) + 1);
     assert_non_null(out);
@@ -220,8 +219,7 @@ void assert_json(const peer *p, int status, const char *json)
     char *got = flatten(body_of(p));
     char *expected = flatten(json);
     const size_t length = strlen(got);
-    if (length == 0 || strlen(expected) != length - 1 ||
-        memcmp(got, expected, length - 1) != 0) {
+    if (length == 0 || strlen(expected) != length - 1 || memcmp(got, expected, length - 1) != 0) {
         print_error("expected %s\ngot %s", json, body_of(p));
         fail_msg("%s: another reply than expected", p->path);
     }

@@ -52,14 +52,17 @@ const char *body_of(const peer *p);
 /* Asserts that the header stands once, or with NULL, not at all. */
 void assert_header(const peer *p, const char *name, const char *value);
 void assert_status(const peer *p, int status);
+/* A copy of JSON without the white space behind the signs that open and separate: how it is laid
+ * out in lines is nobody's business. The caller's, to be given to free(). */
+char *flatten(const char *text);
 /* Status and the exact body, but for line breaks, and the newline that ends every JSON reply. */
 void assert_json(const peer *p, int status, const char *json);
 /* Status, and that the body holds this text. */
 void assert_has(const peer *p, int status, const char *text);
 /* Status and no body. */
 void assert_empty(const peer *p, int status);
-/* A refusal: status, type `urn:adamd:problem:<code>`, and all that a problem must have. `member`, if
- * not NULL, is text that must stand in it: "\"param\": \"w\"". */
+/* A refusal: status, type `urn:adamd:problem:<code>`, and all that a problem must have. `member`,
+ * if not NULL, is text that must stand in it: "\"param\": \"w\"". */
 void assert_problem(const peer *p, int status, const char *code, const char *member);
 
 /* ---- optimizers ---- */

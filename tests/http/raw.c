@@ -141,7 +141,8 @@ void assert_raw_problem(const raw_reply *r, int status, const char *code, const 
 {
     char type[128];
     (void)snprintf(type, sizeof type, "{\"type\": \"urn:adamd:problem:%s\"", code);
-    if (r->status != status || strstr(r->text, "\r\nContent-Type: application/problem+json\r\n") == NULL ||
+    if (r->status != status ||
+        strstr(r->text, "\r\nContent-Type: application/problem+json\r\n") == NULL ||
         strncmp(r->body, type, strlen(type)) != 0 ||
         (member != NULL && strstr(r->body, member) == NULL)) {
         fail_msg("expected %d %s %s, got %s", status, code, member != NULL ? member : "", r->text);

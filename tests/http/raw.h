@@ -7,7 +7,7 @@
 #define RAW_SECONDS 20 /* after which the server is taken to be silent */
 
 typedef struct raw_reply {
-    int status;     /* 0: the server closed before a whole reply */
+    int status;       /* 0: the server closed before a whole reply */
     char text[16384]; /* header and body, terminated */
     char *body;
 } raw_reply;

@@ -1,7 +1,7 @@
 /* server.c: starts adamd, reads its ready line, stops it and holds it to a clean end. */
 #include "server.h"
 
-#include <errno.h>
+#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -109,6 +109,20 @@ char *server_log(const server *s)
     assert_non_null(text);
     (void)read_file(s->log, text, size);
     return text;
+}
+
+int server_descriptors(const server *s)
+{
+    char path[64];
+    int n = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/fd", (int)s->pid);
+    DIR *directory = opendir(path);
+    assert_non_null(directory);
+    while (readdir(directory) != NULL) {
+        n++;
+    }
+    (void)closedir(directory);
+    return n;
 }
 
 static void print_log(const server *s)

@@ -29,12 +29,16 @@ typedef struct server {
 void server_start(server *s, const char *const *options);
 
 /* Sends SIGTERM and waits. Asserts that it ended with status 0, which under a sanitizer also means
- * that nothing leaked and nothing was reported, and that it printed nothing after its first line. */
+ * that nothing leaked and nothing was reported, and that it printed nothing after its first line.
+ */
 void server_stop(server *s);
 /* The same for a server that has been sent its signal already. */
 void server_join(server *s);
 /* Waits for its end, and gives its status instead of asserting it. */
 int server_wait(server *s);
+
+/* Descriptors that it has open: one for each connection, and its own. */
+int server_descriptors(const server *s);
 
 /* Everything in its log so far; the caller's, to be given to free(). */
 char *server_log(const server *s);

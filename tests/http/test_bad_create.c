@@ -1,4 +1,5 @@
-/* test_bad_create.c: creations that are refused, in both forms. Afterwards the name is still free. */
+/* test_bad_create.c: creations that are refused, in both forms. Afterwards the name is still free.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,8 @@ static void test_unknown_fields(void **state)
         {"{\"param_groups\": [{\"params\": []}], \"lr\": 1}", 400, "unknown-field", NULL},
         {"{\"param_groups\": [{\"params\": []}], \"params\": {}}", 400, "unknown-field", NULL},
         {"{\"param_groups\": [{\"params\": []}], \"default\": {}}", 400, "unknown-field", NULL},
-        {"{\"param_groups\": [{\"params\": []}], \"defaults\": {\"rho\": 1}}", 400, "unknown-field", NULL},
+        {"{\"param_groups\": [{\"params\": []}], \"defaults\": {\"rho\": 1}}", 400, "unknown-field",
+         NULL},
         {"{\"param_groups\": [{\"params\": [], \"momentum\": 1}]}", 400, "unknown-field", NULL},
         {"{\"param_groups\": [{\"params\": [{\"name\": \"w\", \"data\": 1, \"grad\": 1}]}]}", 400,
          "unknown-field", NULL},
@@ -49,6 +51,7 @@ static void test_unknown_fields(void **state)
     refuse_all(*state, bad, COUNT(bad));
 }
 
+/* JSON of the wrong shape is told what was expected, not half understood. */
 static void test_wrong_types(void **state)
 {
     static const refusal bad[] = {
@@ -67,10 +70,11 @@ static void test_wrong_types(void **state)
         {"{\"param_groups\": [{\"params\": {}}]}", 422, "invalid-value", NULL},
         {"{\"param_groups\": [{\"params\": [1]}]}", 422, "invalid-value", NULL},
         {"{\"param_groups\": [{\"params\": [\"w\"]}]}", 422, "invalid-value", NULL},
-        {"{\"param_groups\": [{\"params\": [1, {\"name\": \"w\", \"data\": 1}]}]}", 422, "invalid-value",
-         NULL},
+        {"{\"param_groups\": [{\"params\": [1, {\"name\": \"w\", \"data\": 1}]}]}", 422,
+         "invalid-value", NULL},
         {"{\"param_groups\": [{\"params\": [{\"data\": 1}]}]}", 422, "invalid-value", NULL},
-        {"{\"param_groups\": [{\"params\": [{\"name\": 1, \"data\": 1}]}]}", 422, "invalid-value", NULL},
+        {"{\"param_groups\": [{\"params\": [{\"name\": 1, \"data\": 1}]}]}", 422, "invalid-value",
+         NULL},
         {"{\"algorithm\": \"sgd\", \"params\": {}}", 422, "invalid-value", NULL},
         {"{\"algorithm\": \"Adam\", \"params\": {}}", 422, "invalid-value", NULL},
         {"{\"algorithm\": 1, \"params\": {}}", 422, "invalid-value", NULL},
@@ -88,6 +92,7 @@ static void test_parameters(void **state)
         {"{\"params\": {\"w\": {\"shape\": 3}}}", 422, "invalid-value", "\"param\": \"w\""},
         {"{\"params\": {\"w\": {\"shape\": [-1]}}}", 422, "invalid-value", "\"param\": \"w\""},
         {"{\"params\": {\"w\": {\"shape\": [1.5]}}}", 422, "invalid-value", "\"param\": \"w\""},
+        {"{\"params\": {\"w\": {\"shape\": [1.0]}}}", 422, "invalid-value", "\"param\": \"w\""},
         {"{\"params\": {\"w\": {\"shape\": [\"NaN\"]}}}", 422, "invalid-value", "\"param\": \"w\""},
         {"{\"params\": {\"w\": {\"shape\": [[1]]}}}", 422, "invalid-value", "\"param\": \"w\""},
         {"{\"params\": {\"w\": {\"shape\": [1, null]}}}", 422, "invalid-value", "\"param\": \"w\""},
@@ -102,7 +107,8 @@ static void test_parameters(void **state)
          "\"param\": \"w\""},
         {"{\"params\": {\"w\": {\"shape\": [2, 1], \"data\": [1, 2]}}}", 422, "invalid-value",
          "\"param\": \"w\""},
-        {"{\"params\": {\"w\": {\"shape\": [], \"data\": [1]}}}", 422, "invalid-value", "\"param\": \"w\""},
+        {"{\"params\": {\"w\": {\"shape\": [], \"data\": [1]}}}", 422, "invalid-value",
+         "\"param\": \"w\""},
         {"{\"params\": {\"w\": [[1, 2], [3]]}}", 422, "invalid-value", "\"param\": \"w\""},
         {"{\"params\": {\"w\": [1, \"x\"]}}", 422, "invalid-value", "\"param\": \"w\""},
         {"{\"params\": {\"w\": \"x\"}}", 422, "invalid-value", "\"param\": \"w\""},
@@ -116,10 +122,12 @@ static void test_parameters(void **state)
          "\"param\": \"w\""},
         {"{\"params\": {\"\": 1}}", 422, "invalid-name", NULL},
         {"{\"params\": {\"w\": 1, \"w\": 1}}", 400, "malformed-json", NULL},
-        {"{\"param_groups\": [{\"params\": [{\"name\": \"w\", \"data\": 1}, {\"name\": \"w\", \"data\": "
+        {"{\"param_groups\": [{\"params\": [{\"name\": \"w\", \"data\": 1}, {\"name\": \"w\", "
+         "\"data\": "
          "1}]}]}",
          422, "duplicate-param", "\"param\": \"w\""},
-        {"{\"param_groups\": [{\"params\": [{\"name\": \"w\", \"data\": 1}]}, {\"params\": [{\"name\": "
+        {"{\"param_groups\": [{\"params\": [{\"name\": \"w\", \"data\": 1}]}, {\"params\": "
+         "[{\"name\": "
          "\"w\", \"data\": 1}]}]}",
          422, "duplicate-param", "\"param\": \"w\""},
         {"{\"params\": {\"w\": {\"shape\": [1125899906842624]}}}", 507, "out-of-memory", NULL},
@@ -127,6 +135,7 @@ static void test_parameters(void **state)
     refuse_all(*state, bad, COUNT(bad));
 }
 
+/* Hyperparameters out of range, or asking for what a server cannot do, wherever they stand. */
 static void test_options(void **state)
 {
     static const refusal bad[] = {
@@ -170,7 +179,8 @@ static void test_metadata(void **state)
          "\"param\": \"w\""},
         {"{\"param_groups\": [{\"params\": [\"u\", \"NaN\"]}]}", 422, "invalid-value",
          "\"param\": \"NaN\""},
-        {"{\"param_groups\": [{\"params\": [\"NaN\"]}]}", 422, "invalid-value", "\"param\": \"NaN\""},
+        {"{\"param_groups\": [{\"params\": [\"NaN\"]}]}", 422, "invalid-value",
+         "\"param\": \"NaN\""},
         {"{\"param_groups\": [{\"params\": []}]}", 422, "invalid-value", NULL},
         {"{\"param_groups\": [{}, {}]}", 422, "invalid-value", NULL},
         {"{\"param_groups\": [{\"params\": [\"u\", \"v\"]}, {}]}", 422, "invalid-value", NULL},
@@ -229,8 +239,9 @@ static void test_good_metadata(void **state)
         assert_has(p, 201, good[i].groups);
         file_free(&f);
         (void)get(p, at("good", "/params"));
-        assert_json(p, 200, i == 4 ? "{\"step\": 0, \"params\": {\"v\": [1], \"u\": [1]}}"
-                                   : "{\"step\": 0, \"params\": {\"u\": [1], \"v\": [1]}}");
+        assert_json(p, 200,
+                    i == 4 ? "{\"step\": 0, \"params\": {\"v\": [1], \"u\": [1]}}"
+                           : "{\"step\": 0, \"params\": {\"u\": [1], \"v\": [1]}}");
         (void)ask(p, "DELETE", at("good", ""), NULL, NULL, 0);
     }
 }
@@ -238,8 +249,8 @@ static void test_good_metadata(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unknown_fields), cmocka_unit_test(test_wrong_types),
-        cmocka_unit_test(test_parameters),     cmocka_unit_test(test_options),
+        cmocka_unit_test(test_unknown_fields),  cmocka_unit_test(test_wrong_types),
+        cmocka_unit_test(test_parameters),      cmocka_unit_test(test_options),
         cmocka_unit_test(test_unused_defaults), cmocka_unit_test(test_metadata),
         cmocka_unit_test(test_good_metadata),
     };

@@ -147,6 +147,9 @@ static void test_shapes(void **state)
         "[1,1,1,1,1,1,1,1,1]",
         "[-1]",
         "[0.5]",
+        "[1.0]",
+        "[1e0]",
+        "[-0]",
         "[[1]]",
         "[null]",
         "[1, null]",
@@ -158,7 +161,8 @@ static void test_shapes(void **state)
     char header[512];
     for (size_t i = 0; i < COUNT(shapes); i++) {
         (void)snprintf(header, sizeof header,
-                       "{" A ",\"b\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[8,12]}}", shapes[i]);
+                       "{" A ",\"b\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[8,12]}}",
+                       shapes[i]);
         refuse_header(*state, header, 400, "malformed-safetensors", "\"param\": \"b\"");
     }
 }
@@ -174,13 +178,15 @@ static void test_members(void **state)
         {"{" A ",\"b\":[]}", 400, "malformed-safetensors"},
         {"{" A ",\"b\":null}", 400, "malformed-safetensors"},
         {"{" A ",\"b\":{\"shape\":[1],\"data_offsets\":[8,12]}}", 400, "malformed-safetensors"},
-        {"{" A ",\"b\":{\"dtype\":32,\"shape\":[1],\"data_offsets\":[8,12]}}", 400, "malformed-safetensors"},
+        {"{" A ",\"b\":{\"dtype\":32,\"shape\":[1],\"data_offsets\":[8,12]}}", 400,
+         "malformed-safetensors"},
         {"{" A ",\"b\":{\"dtype\":\"F32\",\"data_offsets\":[8,12]}}", 400, "malformed-safetensors"},
         {"{" A ",\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12],\"x\":1}}", 400,
          "unknown-field"},
-        {"{" A ",\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"shape\":[1],\"data_offsets\":[8,12]}}", 400,
+        {"{" A ",\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"shape\":[1],\"data_offsets\":[8,12]}}",
+         400, "malformed-json"},
+        {"{" A ",\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]}}", 400,
          "malformed-json"},
-        {"{" A ",\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]}}", 400, "malformed-json"},
         {"{" A ",\"\\u0061\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]}}", 400,
          "malformed-json"},
         {"{\"__metadata__\":[]," A "," B "}", 400, "malformed-safetensors"},
@@ -188,7 +194,8 @@ static void test_members(void **state)
         {"{\"__metadata__\":{\"format\":1}," A "," B "}", 400, "malformed-safetensors"},
         {"{\"__metadata__\":{\"format\":{}}," A "," B "}", 400, "malformed-safetensors"},
         {"{\"__metadata__\":{\"x\":\"1\"}," A "," B "}", 400, "unknown-field"},
-        {"{\"__metadata__\":{\"format\":\"a\",\"format\":\"a\"}," A "," B "}", 400, "malformed-json"},
+        {"{\"__metadata__\":{\"format\":\"a\",\"format\":\"a\"}," A "," B "}", 400,
+         "malformed-json"},
         {"{" A "," B "}x", 400, "malformed-json"},
         {"{" A "," B ",}", 400, "malformed-json"},
         {" {" A "," B "}", 400, "malformed-safetensors"},
@@ -196,8 +203,10 @@ static void test_members(void **state)
         {"{" A "," B "\xff}", 400, "malformed-json"},
         {"{" A ",\"b\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[8,12]}}", 422,
          "dtype-mismatch"},
-        {"{" A ",\"b\":{\"dtype\":\"f32\",\"shape\":[1],\"data_offsets\":[8,12]}}", 422, "dtype-mismatch"},
-        {"{" A ",\"b\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[8,12]}}", 422, "dtype-mismatch"},
+        {"{" A ",\"b\":{\"dtype\":\"f32\",\"shape\":[1],\"data_offsets\":[8,12]}}", 422,
+         "dtype-mismatch"},
+        {"{" A ",\"b\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[8,12]}}", 422,
+         "dtype-mismatch"},
     };
     for (size_t i = 0; i < COUNT(bad); i++) {
         refuse_header(*state, bad[i].header, bad[i].status, bad[i].code, NULL);

@@ -43,14 +43,16 @@ static void test_ambiguous(void **state)
          "\"header\": \"Content-Length\""},
         {STEP "Content-Length: 21\r\nContent-Length: 3\r\n\r\n" GRADS, 400, "malformed-request",
          "\"header\": \"Content-Length\""},
-        {"GET /livez HTTP/1.1\r\n" HOST HOST "\r\n", 400, "malformed-request", "\"header\": \"Host\""},
+        {"GET /livez HTTP/1.1\r\n" HOST HOST "\r\n", 400, "malformed-request",
+         "\"header\": \"Host\""},
         {"GET /livez HTTP/1.1\r\n\r\n", 400, "malformed-request", "\"header\": \"Host\""},
         {"GET /livez HTTP/1.2\r\n\r\n", 400, "malformed-request", "\"header\": \"Host\""},
         {STEP CHUNK "Content-Length: 21\r\n\r\n" GRADS, 400, "malformed-request",
          "\"header\": \"Transfer-Encoding\""},
         {STEP "Content-Length: 3\r\n" CHUNK "\r\n0\r\n\r\n", 400, "malformed-request",
          "\"header\": \"Transfer-Encoding\""},
-        {STEP CHUNK CHUNK "\r\n0\r\n\r\n", 400, "malformed-request", "\"header\": \"Transfer-Encoding\""},
+        {STEP CHUNK CHUNK "\r\n0\r\n\r\n", 400, "malformed-request",
+         "\"header\": \"Transfer-Encoding\""},
         {STEP "Transfer-Encoding: gzip\r\n\r\n", 400, "malformed-request",
          "\"header\": \"Transfer-Encoding\""},
         {STEP "Transfer-Encoding: gzip, chunked\r\n\r\n", 400, "malformed-request",
@@ -61,7 +63,8 @@ static void test_ambiguous(void **state)
         {STEP "Content Length: 21\r\n\r\n" GRADS, 400, "malformed-request", NULL},
         {"GET /livez HTTP/1.1\r\n" HOST "X(y): 1\r\n\r\n", 400, "malformed-request", NULL},
         {"GET /livez HTTP/1.1\r\n" HOST "X\xc3\xa9: 1\r\n\r\n", 400, "malformed-request", NULL},
-        {"GET /livez HTTP/1.1\r\n" HOST "Accept: a,\r\n b: c\r\n\r\n", 400, "malformed-request", NULL},
+        {"GET /livez HTTP/1.1\r\n" HOST "Accept: a,\r\n b: c\r\n\r\n", 400, "malformed-request",
+         NULL},
         {STEP "Expect: 200-ok\r\nContent-Length: 21\r\n\r\n", 417, "expectation-failed",
          "\"header\": \"Expect\""},
         {STEP "Expect: 100-continue, x\r\nContent-Length: 21\r\n\r\n", 417, "expectation-failed",
@@ -165,7 +168,8 @@ static void test_absolute_form(void **state)
 {
     peer *p = *state;
     raw_reply r;
-    raw_ask(&p->server, "GET http://elsewhere:1/v1/optimizers?limit=1 HTTP/1.1\r\n" HOST "\r\n", &r);
+    raw_ask(&p->server, "GET http://elsewhere:1/v1/optimizers?limit=1 HTTP/1.1\r\n" HOST "\r\n",
+            &r);
     assert_int_equal(r.status, 200);
     assert_non_null(strstr(r.body, "{\"optimizers\": ["));
 }
@@ -268,8 +272,8 @@ static void test_expect(void **state)
     raw_reply r;
     char text[26] = "";
     const int socket = raw_connect(&p->server);
-    raw_ask_closing(&p->server,
-                    STEP "Expect: 100-continue\r\nContent-Length: 999999999\r\n\r\n", &r);
+    raw_ask_closing(&p->server, STEP "Expect: 100-continue\r\nContent-Length: 999999999\r\n\r\n",
+                    &r);
     assert_raw_problem(&r, 413, "body-too-large", "\"limit_bytes\": 16777216");
     assert_null(strstr(r.text, "100 Continue"));
     raw_ask_closing(&p->server,
@@ -296,11 +300,12 @@ static void test_pipelined(void **state)
     peer *p = *state;
     raw_reply r;
     const int socket = raw_connect(&p->server);
-    assert_true(raw_send_text(socket, "GET /livez HTTP/1.1\r\n" HOST "\r\n"
-                                      "GET /nowhere HTTP/1.1\r\n" HOST "\r\n"
-                                      "GET /livez HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc"
-                                      STEP "Content-Length: 2\r\n\r\n{}"
-                                      "GET / HTTP/1.1\r\n" HOST "\r\n"));
+    assert_true(raw_send_text(socket,
+                              "GET /livez HTTP/1.1\r\n" HOST "\r\n"
+                              "GET /nowhere HTTP/1.1\r\n" HOST "\r\n"
+                              "GET /livez HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc" STEP
+                              "Content-Length: 2\r\n\r\n{}"
+                              "GET / HTTP/1.1\r\n" HOST "\r\n"));
     for (size_t i = 0; i < COUNT(statuses); i++) {
         raw_read(socket, &r);
         assert_int_equal(r.status, statuses[i]);

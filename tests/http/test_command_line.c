@@ -29,6 +29,7 @@ static void refuse(const char *const *arguments, const char *const *environment,
     assert_string_equal(r.out, "");
 }
 
+/* --version is one line on standard output. */
 static void test_version(void **state)
 {
     static const char *const arguments[] = {"--version", NULL};
@@ -45,10 +46,10 @@ static void test_help(void **state)
 {
     static const char *const spellings[] = {"--help", "-h"};
     static const char *const parts[] = {
-        "--host ADDRESS", "--port N",        "--threads N",      "--max-body BYTES",
-        "--max-json-body", "--max-memory",   "--max-connections", "--timeout SECONDS",
-        "--log-level",     "--log-format",   "--version",        "--help",
-        "(127.0.0.1)",     "(2326)",         "ADAMD_MAX_BODY",   "ADAM_KERNEL"};
+        "--host ADDRESS",  "--port N",     "--threads N",       "--max-body BYTES",
+        "--max-json-body", "--max-memory", "--max-connections", "--timeout SECONDS",
+        "--log-level",     "--log-format", "--version",         "--help",
+        "(127.0.0.1)",     "(2326)",       "ADAMD_MAX_BODY",    "ADAM_KERNEL"};
     (void)state;
     for (size_t i = 0; i < COUNT(spellings); i++) {
         const char *const arguments[] = {spellings[i], NULL};
@@ -67,17 +68,35 @@ static void test_help(void **state)
 /* A wrong option stops the start, with one line that names it. */
 static void test_bad_options(void **state)
 {
-    static const char *const bad[][3] = {
-        {"--prot", "1"},           {"--Port", "1"},         {"port"},
-        {"-p", "1"},               {"--port"},              {"--port", "65536"},
-        {"--port", "-1"},          {"--port", "1x"},        {"--port", ""},
-        {"--port", "1K"},          {"--port="},             {"--port= 1"},
-        {"--threads", "0"},        {"--threads", "257"},    {"--max-body", "0"},
-        {"--max-body", "1Q"},      {"--max-body", "1KK"},   {"--max-body", "99999999999999999999"},
-        {"--max-body", "9999999T"}, {"--max-json-body", "2G"}, {"--max-memory", "1000"},
-        {"--max-connections", "0"}, {"--timeout", "0"},     {"--timeout", "0.5"},
-        {"--log-level", "loud"},   {"--log-level", ""},     {"--log-level", "error|warn"},
-        {"--log-format", "xml"},   {"--host", ""}};
+    static const char *const bad[][3] = {{"--prot", "1"},
+                                         {"--Port", "1"},
+                                         {"port"},
+                                         {"-p", "1"},
+                                         {"--port"},
+                                         {"--port", "65536"},
+                                         {"--port", "-1"},
+                                         {"--port", "1x"},
+                                         {"--port", ""},
+                                         {"--port", "1K"},
+                                         {"--port="},
+                                         {"--port= 1"},
+                                         {"--threads", "0"},
+                                         {"--threads", "257"},
+                                         {"--max-body", "0"},
+                                         {"--max-body", "1Q"},
+                                         {"--max-body", "1KK"},
+                                         {"--max-body", "99999999999999999999"},
+                                         {"--max-body", "9999999T"},
+                                         {"--max-json-body", "2G"},
+                                         {"--max-memory", "1000"},
+                                         {"--max-connections", "0"},
+                                         {"--timeout", "0"},
+                                         {"--timeout", "0.5"},
+                                         {"--log-level", "loud"},
+                                         {"--log-level", ""},
+                                         {"--log-level", "error|warn"},
+                                         {"--log-format", "xml"},
+                                         {"--host", ""}};
     (void)state;
     for (size_t i = 0; i < COUNT(bad); i++) {
         char option[64];
@@ -106,7 +125,8 @@ static void test_bad_address(void **state)
 /* Each option is a variable too; the command line goes first. */
 static void test_variables(void **state)
 {
-    static const char *const environment[] = {"ADAMD_MAX_JSON_BODY=1K", "ADAMD_LOG_LEVEL=error", NULL};
+    static const char *const environment[] = {"ADAMD_MAX_JSON_BODY=1K", "ADAMD_LOG_LEVEL=error",
+                                              NULL};
     static const char *const options[] = {"--max-json-body", "2K", NULL};
     static const char *const bad[] = {"ADAMD_TIMEOUT=soon", NULL};
     static const char *const empty[] = {"ADAMD_PORT=", NULL};

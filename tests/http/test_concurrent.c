@@ -51,7 +51,8 @@ static void steps_here(unsigned n, float out[3])
         .name = "w", .name_len = 1, .dtype = ADAM_FLOAT32, .rank = 1, .shape = {3}, .data = w};
     adam_group_spec group = {.params = &param, .n_params = 1};
     adam_options_default(ADAM_ALGORITHM_ADAM, &group.options);
-    assert_int_equal(adam_optimizer_create(ADAM_ALGORITHM_ADAM, &group, 1, NULL, &o, NULL), ADAM_OK);
+    assert_int_equal(adam_optimizer_create(ADAM_ALGORITHM_ADAM, &group, 1, NULL, &o, NULL),
+                     ADAM_OK);
     for (unsigned i = 0; i < n; i++) {
         float g[] = {1, -2, 0.5F};
         adam_tensor grad = param;
@@ -143,6 +144,7 @@ static void step_if_match(worker *w)
     }
 }
 
+/* Sixty tags, sixty steps, whoever took them. */
 static void test_compare_and_swap(void **state)
 {
     peer *p = *state;
@@ -170,7 +172,8 @@ typedef struct reading {
 
 static void step_large(worker *w)
 {
-    static const char *const headers[] = {"Content-Type: application/octet-stream", "Expect:", NULL};
+    static const char *const headers[] = {"Content-Type: application/octet-stream",
+                                          "Expect:", NULL};
     reading *r = w->context;
     for (int i = 0; i < LARGE_STEPS && !worker_failed(w); i++) {
         const int status = worker_ask(w, "POST", OPTIMIZERS "/large/step", headers, r->grads.bytes,
@@ -194,7 +197,8 @@ static void read_large(worker *w)
             return;
         }
         char said[32];
-        const float *values = (const void *)(w->reply.body + w->reply.length - LARGE * sizeof(float));
+        const float *values =
+            (const void *)(w->reply.body + w->reply.length - LARGE * sizeof(float));
         const long step = worker_step(w);
         (void)adamd_safetensors_metadata(w->reply.body, w->reply.length, "step", said, sizeof said);
         if (step < last || strtol(said, NULL, 10) != step) {
@@ -248,8 +252,8 @@ typedef struct removing {
 /* Steps of 200 kB, which wait for each other in the executor. */
 static void step_removed(worker *w)
 {
-    static const char *const headers[] = {"Content-Type: application/octet-stream", "Expect:",
-                                          "Prefer: return=minimal", NULL};
+    static const char *const headers[] = {"Content-Type: application/octet-stream",
+                                          "Expect:", "Prefer: return=minimal", NULL};
     removing *r = w->context;
     float *g = calloc(50000, sizeof *g);
     unsigned char *bytes;
@@ -324,6 +328,7 @@ static void create_same(worker *w)
     }
 }
 
+/* Of three that create each of 100 names, one succeeds. */
 static void test_create_at_once(void **state)
 {
     peer *p = *state;

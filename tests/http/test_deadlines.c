@@ -1,6 +1,5 @@
 /* test_deadlines.c: clients that take their time. Each is cut off, however it goes about it, and
  * holds up nobody else. */
-#include <dirent.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,21 +92,6 @@ static void test_slow(void **state)
     server_stop(&s);
 }
 
-/* Descriptors that the server has open. */
-static int descriptors(const server *s)
-{
-    char path[64];
-    int n = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/fd", (int)s->pid);
-    DIR *directory = opendir(path);
-    assert_non_null(directory);
-    while (readdir(directory) != NULL) {
-        n++;
-    }
-    (void)closedir(directory);
-    return n;
-}
-
 /* A client that does not take its reply is left. */
 static void test_reader_that_stops(void **state)
 {
@@ -116,7 +100,7 @@ static void test_reader_that_stops(void **state)
     server s;
     peer p;
     server_start(&s, options);
-    const int idle = descriptors(&s);
+    const int idle = server_descriptors(&s);
     peer_open(&p, s.url);
     create(&p, "large", "{\"params\": {\"w\": {\"shape\": [16777216]}}}");
     peer_close(&p);
@@ -126,10 +110,10 @@ static void test_reader_that_stops(void **state)
     struct pollfd first = {.fd = socket, .events = POLLIN};
     assert_int_equal(poll(&first, 1, SECONDS * 1000), 1);
     const double until = now() + SECONDS;
-    while (descriptors(&s) > idle && now() < until) {
+    while (server_descriptors(&s) > idle && now() < until) {
         sleep_ms(50);
     }
-    assert_int_equal(descriptors(&s), idle);
+    assert_int_equal(server_descriptors(&s), idle);
     (void)close(socket);
     server_stop(&s);
 }
@@ -147,7 +131,8 @@ static void test_long_connection(void **state)
     create(&p, "a", "{\"params\": {\"w\": [1]}, \"lr\": 0}");
     const int socket = raw_connect(&s);
     for (int i = 0; i < 3; i++) { /* each well within the timeout, together beyond it */
-        assert_true(raw_send_text(socket, STEP "Content-Length: 21\r\n\r\n{\"grads\": {\"w\": [1]"));
+        assert_true(
+            raw_send_text(socket, STEP "Content-Length: 21\r\n\r\n{\"grads\": {\"w\": [1]"));
         sleep_ms(1500);
         assert_true(raw_send_text(socket, "}}"));
         raw_read(socket, &r);

@@ -8,8 +8,8 @@
 #include "files.h"
 #include "raw.h"
 
-#define STEP                                                             \
-    "POST /v1/optimizers/a/step HTTP/1.1\r\nHost: x\r\n"                 \
+#define STEP                                             \
+    "POST /v1/optimizers/a/step HTTP/1.1\r\nHost: x\r\n" \
     "Adam-Worker: slow\r\nContent-Type: application/json\r\nContent-Length: 21\r\n\r\n{\"grads\":"
 #define STEP_REST " {\"w\": [1]}}"
 
@@ -80,12 +80,14 @@ static void drain_with(int signal)
     server_join(&s);
 }
 
+/* What an orchestrator sends. */
 static void test_sigterm(void **state)
 {
     (void)state;
     drain_with(SIGTERM);
 }
 
+/* What a terminal sends. */
 static void test_sigint(void **state)
 {
     (void)state;
@@ -176,8 +178,8 @@ static void test_drain_has_an_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sigterm),       cmocka_unit_test(test_sigint),
-        cmocka_unit_test(test_large_step),    cmocka_unit_test(test_second_signal),
+        cmocka_unit_test(test_sigterm),          cmocka_unit_test(test_sigint),
+        cmocka_unit_test(test_large_step),       cmocka_unit_test(test_second_signal),
         cmocka_unit_test(test_drain_has_an_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

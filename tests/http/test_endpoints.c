@@ -259,7 +259,8 @@ static void test_root(void **state)
     peer *p = *state;
     char expected[128];
     (void)get(p, "/");
-    (void)snprintf(expected, sizeof expected, "{\"name\": \"adamd\", \"version\": \"%s\", \"kernel\": \"%s\"",
+    (void)snprintf(expected, sizeof expected,
+                   "{\"name\": \"adamd\", \"version\": \"%s\", \"kernel\": \"%s\"",
                    p->server.version, adam_kernel_name());
     assert_has(p, 200, expected);
     assert_has(p, 200, "\"optimizers\": 1, \"memory\": {\"used_bytes\": ");
@@ -297,6 +298,37 @@ static void test_openapi(void **state)
     free(expected);
 }
 
+/* The replies that the contract shows are those that the server gives. */
+static void test_examples(void **state)
+{
+    static const struct {
+        const char *method, *rest, *json;
+    } requests[] = {
+        {"POST", "/step", "{\"grads\": {\"w\": [1, -2]}, \"param_groups\": [{\"lr\": 0.05}]}"},
+        {"GET", "/state/w", NULL},
+    };
+    peer *p = *state;
+    (void)get(p, "/openapi.yaml");
+    char *document = flatten(body_of(p));
+    create(p, "mlp", "{\"params\": {\"w\": [0.5, -1]}, \"lr\": 0.1}");
+    for (size_t i = 0; i < COUNT(requests); i++) {
+        if (requests[i].json != NULL) {
+            (void)ask_json(p, requests[i].method, at("mlp", requests[i].rest), requests[i].json);
+        } else {
+            (void)get(p, at("mlp", requests[i].rest));
+        }
+        assert_status(p, 200);
+        char *shown = flatten(body_of(p));
+        shown[strlen(shown) - 1] = '\0'; /* the newline */
+        if (strstr(document, shown) == NULL) {
+            fail_msg("not in docs/openapi.yaml: %s", shown);
+        }
+        free(shown);
+    }
+    free(document);
+    (void)ask(p, "DELETE", at("mlp", ""), NULL, NULL, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +342,7 @@ int main(void)
         cmocka_unit_test(test_root),
         cmocka_unit_test(test_probes),
         cmocka_unit_test(test_openapi),
+        cmocka_unit_test(test_examples),
     };
     return cmocka_run_group_tests(tests, setup, peer_and_server_end);
 }

@@ -87,7 +87,8 @@ static void test_form_unasked(void **state)
             const char *const headers[] = {line, accepts[a], NULL};
             (void)snprintf(line, sizeof line, "Content-Type: %s", types[k]);
             if (k == 0) {
-                (void)ask(p, "POST", at("unasked", "/step"), headers, "{\"grads\":{\"w\":[1,2]}}", 21);
+                (void)ask(p, "POST", at("unasked", "/step"), headers, "{\"grads\":{\"w\":[1,2]}}",
+                          21);
             } else {
                 (void)ask(p, "POST", at("unasked", "/step"), headers, f.bytes, f.length);
             }
@@ -195,7 +196,8 @@ static void test_published(void **state)
 static void test_shortest_digits(void **state)
 {
     static const char json[] =
-        "{\"name\": \"w\", \"shape\": [15], \"dtype\": \"float32\", \"data\": [0.1, 1, -0.0, 0, 1e-45, "
+        "{\"name\": \"w\", \"shape\": [15], \"dtype\": \"float32\", \"data\": [0.1, 1, -0.0, 0, "
+        "1e-45, "
         "1.1754942e-38, 3.4028235e+38, 16777216, 1e+16, 1234568000000000.0, 0.0001, 1e-05, "
         "\"NaN\", \"Infinity\", \"-Infinity\"]}";
     static const char wide[] =
@@ -206,10 +208,11 @@ static void test_shortest_digits(void **state)
     (void)snprintf(body, sizeof body, "{\"param_groups\": [{\"params\": [%s, %s]}]}", json, wide);
     create(p, "digits", body);
     (void)get(p, at("digits", "/params/w"));
-    assert_json(p, 200,
-                "{\"name\": \"w\", \"shape\": [15], \"dtype\": \"float32\", \"data\": [0.1, 1, -0.0, "
-                "0, 1e-45, 1.1754942e-38, 3.4028235e+38, 16777216, 1e+16, 1234568000000000, "
-                "0.0001, 1e-05, \"NaN\", \"Infinity\", \"-Infinity\"]}");
+    assert_json(
+        p, 200,
+        "{\"name\": \"w\", \"shape\": [15], \"dtype\": \"float32\", \"data\": [0.1, 1, -0.0, "
+        "0, 1e-45, 1.1754942e-38, 3.4028235e+38, 16777216, 1e+16, 1234568000000000, "
+        "0.0001, 1e-05, \"NaN\", \"Infinity\", \"-Infinity\"]}");
     (void)get(p, at("digits", "/params/d"));
     assert_json(p, 200,
                 "{\"name\": \"d\", \"shape\": [6], \"dtype\": \"float64\", \"data\": [0.1, -0.0, "
@@ -227,8 +230,8 @@ static void test_shortest_digits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_forms),         cmocka_unit_test(test_state_dict_round_trip),
-        cmocka_unit_test(test_form_unasked),      cmocka_unit_test(test_octet_stream),
+        cmocka_unit_test(test_all_forms),           cmocka_unit_test(test_state_dict_round_trip),
+        cmocka_unit_test(test_form_unasked),        cmocka_unit_test(test_octet_stream),
         cmocka_unit_test(test_order_and_alignment), cmocka_unit_test(test_published),
         cmocka_unit_test(test_shortest_digits),
     };

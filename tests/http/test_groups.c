@@ -49,8 +49,9 @@ static void test_data(void **state)
 {
     static const char *const paths[] = {"/param_groups", "/state/%s"};
     peer *p = *state;
-    create(p, "b", "{\"params\": {\"small\": {\"shape\": [10, 100]}, \"large\": {\"shape\": "
-                   "[7, 11, 13]}}}");
+    create(p, "b",
+           "{\"params\": {\"small\": {\"shape\": [10, 100]}, \"large\": {\"shape\": "
+           "[7, 11, 13]}}}");
     for (size_t i = 0; i < COUNT(paths); i++) {
         for (int large = 0; large < 2; large++) {
             char path[64];
@@ -85,11 +86,12 @@ static void test_add(void **state)
     etag_of(p, before, sizeof before);
     (void)ask_json(p, "POST", at("a", "/param_groups"),
                    "{\"params\": [{\"name\": \"w\", \"data\": [7]}], \"eps\": 1e-06}");
-    assert_json(p, 201,
-                "{\"params\": [{\"name\": \"w\", \"shape\": [1], \"dtype\": \"float32\", \"data\": "
-                "[7]}], \"lr\": 0.5, \"betas\": [0.9, 0.999], \"eps\": 1e-06, \"weight_decay\": 0, "
-                "\"amsgrad\": false, \"maximize\": false, \"foreach\": null, \"capturable\": false, "
-                "\"differentiable\": false, \"fused\": null}");
+    assert_json(
+        p, 201,
+        "{\"params\": [{\"name\": \"w\", \"shape\": [1], \"dtype\": \"float32\", \"data\": "
+        "[7]}], \"lr\": 0.5, \"betas\": [0.9, 0.999], \"eps\": 1e-06, \"weight_decay\": 0, "
+        "\"amsgrad\": false, \"maximize\": false, \"foreach\": null, \"capturable\": false, "
+        "\"differentiable\": false, \"fused\": null}");
     assert_header(p, "Location", "/v1/optimizers/a/param_groups/2");
     assert_header(p, "Preference-Applied", NULL);
     etag_of(p, after, sizeof after);
@@ -107,11 +109,14 @@ static void test_add_refused(void **state)
         int status;
         const char *code, *member;
     } bad[] = {
-        {"{\"params\": [{\"name\": \"u\", \"data\": [7]}]}", 422, "duplicate-param", "\"param\": \"u\""},
+        {"{\"params\": [{\"name\": \"u\", \"data\": [7]}]}", 422, "duplicate-param",
+         "\"param\": \"u\""},
         {"{\"params\": [{\"name\": \"x\", \"data\": [7]}, {\"name\": \"x\", \"data\": [7]}]}", 422,
          "duplicate-param", "\"param\": \"x\""},
-        {"{\"params\": [{\"name\": \"x\", \"data\": [7]}], \"lr\": -1}", 422, "invalid-option", NULL},
-        {"{\"params\": [{\"name\": \"x\", \"data\": [7]}], \"defaults\": {}}", 400, "unknown-field", NULL},
+        {"{\"params\": [{\"name\": \"x\", \"data\": [7]}], \"lr\": -1}", 422, "invalid-option",
+         NULL},
+        {"{\"params\": [{\"name\": \"x\", \"data\": [7]}], \"defaults\": {}}", 400, "unknown-field",
+         NULL},
         {"{\"params\": [{\"name\": \"x\"}]}", 422, "invalid-value", "\"param\": \"x\""},
         {"{\"params\": [\"x\"]}", 422, "invalid-value", NULL},
         {"{\"params\": [1, {\"name\": \"x\", \"data\": [7]}]}", 422, "invalid-value", NULL},
@@ -154,12 +159,14 @@ static void test_patch(void **state)
     (void)ask_json(p, "PATCH", at("a", "/param_groups/1"), "{}");
     assert_has(p, 200, "\"lr\": 0.2, \"betas\": [0.5, 0.75]");
     (void)ask_json(p, "PATCH", at("a", "/param_groups/1"), "{\"foreach\": null, \"fused\": null}");
-    assert_has(p, 200, "\"foreach\": null, \"capturable\": false, \"differentiable\": false, "
-                       "\"fused\": null}");
+    assert_has(p, 200,
+               "\"foreach\": null, \"capturable\": false, \"differentiable\": false, "
+               "\"fused\": null}");
     (void)get(p, at("a", "/param_groups"));
     assert_has(p, 200, "\"lr\": 0.5, \"betas\": [0.9, 0.999]"); /* the other group */
 }
 
+/* A patch that is refused changes nothing, not even what was right in it. */
 static void test_patch_refused(void **state)
 {
     static const struct {
@@ -213,8 +220,9 @@ static void test_patch_refused(void **state)
 /* Groups are counted from 0, in plain decimal. */
 static void test_patch_index(void **state)
 {
-    static const char *const bad[] = {"/param_groups/2",   "/param_groups/-1", "/param_groups/1.0",
-                                      "/param_groups/x",   "/param_groups/+1", "/param_groups/4097",
+    static const char *const bad[] = {"/param_groups/2",   "/param_groups/-1",
+                                      "/param_groups/1.0", "/param_groups/x",
+                                      "/param_groups/+1",  "/param_groups/4097",
                                       "/param_groups/%20", "/param_groups/18446744073709551616"};
     peer *p = *state;
     for (size_t i = 0; i < COUNT(bad); i++) {

@@ -34,19 +34,16 @@ static void step_if(peer *p, const char *if_match)
         const char plain[] = {*c, '\0'};
         (void)strcat(line, *c == '@' ? tag : plain);
     }
-    (void)ask_json_with(p, "POST", at("a", "/step"), if_match[0] != '\0' ? line : "If-Match;", step);
+    (void)ask_json_with(p, "POST", at("a", "/step"), if_match[0] != '\0' ? line : "If-Match;",
+                        step);
 }
 
 /* A step goes through on "*" or where the current tag is among those given. */
 static void test_if_match_holds(void **state)
 {
-    static const char *const lines[] = {"\"@\"",
-                                        "*",
-                                        "\"e0-s0\", \"@\"",
-                                        "\"@\",\"e0-s0\"",
-                                        "W/\"@\", \"@\"",
-                                        ", ,\"@\" ,",
-                                        "\"a,b\", \"@\""};
+    static const char *const lines[] = {
+        "\"@\"",          "*",          "\"e0-s0\", \"@\"", "\"@\",\"e0-s0\"",
+        "W/\"@\", \"@\"", ", ,\"@\" ,", "\"a,b\", \"@\""};
     peer *p = *state;
     for (size_t i = 0; i < COUNT(lines); i++) {
         step_if(p, lines[i]);
@@ -70,7 +67,8 @@ static void test_if_match_fails(void **state)
         step_if(p, lines[i]);
         tag[0] = '\0';
         assert_problem(p, 412, "precondition-failed", "\"header\": \"If-Match\"");
-        (void)snprintf(expected, sizeof expected, "%s", adamd_response_header(&p->reply, "ETag", 0));
+        (void)snprintf(expected, sizeof expected, "%s",
+                       adamd_response_header(&p->reply, "ETag", 0));
         tag_of(p, "a", tag, sizeof tag);
         assert_memory_equal(expected + 1, tag, strlen(tag));
     }
@@ -89,10 +87,11 @@ static void test_if_match_member(void **state)
     assert_problem(p, 412, "precondition-failed", member);
 }
 
+/* An If-Match that is none is not taken for one that fails. */
 static void test_if_match_malformed(void **state)
 {
-    static const char *const lines[] = {"e1-s0", "\"open", "W/", "w/\"@\"", "\"x\" *", "", ",",
-                                        "\"x\", y", "**"};
+    static const char *const lines[] = {"e1-s0", "\"open", "W/",       "w/\"@\"", "\"x\" *",
+                                        "",      ",",      "\"x\", y", "**"};
     peer *p = *state;
     char *before = state_of(p, "a");
     for (size_t i = 0; i < COUNT(lines); i++) {
@@ -123,7 +122,8 @@ static void test_if_match_everywhere(void **state)
     for (size_t i = 0; i < COUNT(requests); i++) {
         const char *json = requests[i].json;
         const char *const headers[] = {"If-Match: \"x\"", "If-Match: \"y\"",
-                                       json != NULL ? "Content-Type: application/json" : NULL, NULL};
+                                       json != NULL ? "Content-Type: application/json" : NULL,
+                                       NULL};
         (void)ask(p, requests[i].method, at("a", requests[i].rest), headers, json,
                   json != NULL ? strlen(json) : 0);
         assert_problem(p, 412, "precondition-failed", NULL);
@@ -182,8 +182,12 @@ static void test_accept(void **state)
 /* What has one form only says so instead of sending another. A refused step changes nothing. */
 static void test_not_acceptable(void **state)
 {
-    static const char *const paths[] = {"/", "/livez", OPTIMIZERS, OPTIMIZERS "/a",
-                                        OPTIMIZERS "/a/param_groups", OPTIMIZERS "/a/state/w"};
+    static const char *const paths[] = {"/",
+                                        "/livez",
+                                        OPTIMIZERS,
+                                        OPTIMIZERS "/a",
+                                        OPTIMIZERS "/a/param_groups",
+                                        OPTIMIZERS "/a/state/w"};
     peer *p = *state;
     for (size_t i = 0; i < COUNT(paths); i++) {
         (void)get_with(p, paths[i], "Accept: " SAFETENSORS_TYPE);

@@ -86,7 +86,8 @@ static void test_tensor_body(void **state)
         const size_t n = 1000 + (size_t)over; /* and a header of 88 bytes */
         char header[81];
         (void)snprintf(header, sizeof header,
-                       "{\"w\":{\"dtype\":\"F32\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}", n, n * 4);
+                       "{\"w\":{\"dtype\":\"F32\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}", n,
+                       n * 4);
         char *text = padded(header, 88);
         file f = file_with(text, w, n * 4);
         assert_int_equal(f.length, 4096 + 4 * over);
@@ -170,7 +171,8 @@ static void test_memory(void **state)
     /* what fits is taken until no more fits; room that is made is used */
     char name[16] = "fit0";
     int n = 0;
-    while (ask_json(&p, "PUT", at(name, ""), "{\"params\": {\"w\": {\"shape\": [50000]}}}") == 201) {
+    while (ask_json(&p, "PUT", at(name, ""), "{\"params\": {\"w\": {\"shape\": [50000]}}}") ==
+           201) {
         (void)snprintf(name, sizeof name, "fit%d", ++n);
         assert_true(n < 7); /* 600 kB each of 4 MiB */
     }
@@ -209,7 +211,36 @@ static void test_memory_for_reply(void **state)
     end(&p);
 }
 
-/* While another body has the memory, a client is asked to come back; when it is free, it is given. */
+/* Parameters that are kept for readers are given up for the next step: an optimizer that could take
+ * one step within the budget can take all others. */
+static void test_memory_for_readers(void **state)
+{
+    static const char *const options[] = {"--max-memory", "5M", NULL};
+    (void)state;
+    peer p;
+    enum { N = 1 << 18 }; /* 3 MiB of state, and 1 MiB for each body */
+    begin(&p, options);
+    float *w = calloc(N, sizeof *w);
+    assert_non_null(w);
+    const adamd_tensor t = vector32("w", w, N);
+    file f = file_of(&t, 1, NULL, NULL);
+    (void)ask_file(&p, "PUT", at("a", ""), NULL, f);
+    assert_status(&p, 201);
+    for (int i = 0; i < 6; i++) {
+        (void)ask_file(&p, "POST", at("a", "/step"), NULL, f);
+        assert_status(&p, 200);
+        if (i % 2) {
+            (void)get_with(&p, at("a", "/params"), "Accept: " SAFETENSORS_TYPE);
+            assert_status(&p, 200);
+        }
+    }
+    free(w);
+    file_free(&f);
+    end(&p);
+}
+
+/* While another body has the memory, a client is asked to come back; when it is free, it is given.
+ */
 static void test_busy(void **state)
 {
     static const char *const options[] = {"--max-memory", "4M", NULL};
@@ -317,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_small_body_limit),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_memory_for_reply),
+        cmocka_unit_test(test_memory_for_readers),
         cmocka_unit_test(test_busy),
         cmocka_unit_test(test_connections),
         cmocka_unit_test(test_counts),

@@ -14,7 +14,8 @@ static void fill(char *out, const char *what)
 {
     size_t n = (size_t)snprintf(out, JSON_SIZE, "{\"%s\": {", what);
     for (int i = 0; i < PARAMS; i++) {
-        n += (size_t)snprintf(out + n, JSON_SIZE - n, "%s\"p%03d\": %d", i > 0 ? ", " : "", i, i + 1);
+        n += (size_t)snprintf(out + n, JSON_SIZE - n, "%s\"p%03d\": %d", i > 0 ? ", " : "", i,
+                              i + 1);
     }
     (void)snprintf(out + n, JSON_SIZE - n, "}}");
 }

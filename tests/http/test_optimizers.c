@@ -6,7 +6,7 @@
 #include "peer.h"
 
 #define DEFAULTS                                                                                 \
-    "\"betas\": [0.9, 0.999], \"eps\": 1e-08, \"weight_decay\": 0, \"amsgrad\": false, "        \
+    "\"betas\": [0.9, 0.999], \"eps\": 1e-08, \"weight_decay\": 0, \"amsgrad\": false, "         \
     "\"maximize\": false, \"foreach\": null, \"capturable\": false, \"differentiable\": false, " \
     "\"fused\": null"
 
@@ -30,11 +30,12 @@ static void test_create(void **state)
 {
     peer *p = *state;
     char *created;
-    (void)ask_json(p, "PUT", at("mlp", ""),
-                   "{\"algorithm\": \"adam\", \"defaults\": {\"lr\": 0.1}, \"param_groups\": ["
-                   "{\"params\": [{\"name\": \"nn1.weight\", \"shape\": [3, 2], \"data\": [[1, 2], "
-                   "[3, 4], [5, 6]]}, {\"name\": \"nn1.bias\", \"shape\": [3], \"dtype\": "
-                   "\"float64\"}]}, {\"params\": [{\"name\": \"s\", \"data\": 2}], \"lr\": 0.01}]}");
+    (void)ask_json(
+        p, "PUT", at("mlp", ""),
+        "{\"algorithm\": \"adam\", \"defaults\": {\"lr\": 0.1}, \"param_groups\": ["
+        "{\"params\": [{\"name\": \"nn1.weight\", \"shape\": [3, 2], \"data\": [[1, 2], "
+        "[3, 4], [5, 6]]}, {\"name\": \"nn1.bias\", \"shape\": [3], \"dtype\": "
+        "\"float64\"}]}, {\"params\": [{\"name\": \"s\", \"data\": 2}], \"lr\": 0.01}]}");
     assert_summary(p, 201, "mlp", "\"algorithm\": \"adam\", \"step\": 0, \"epoch\": ");
     assert_has(p, 201, "\"param_groups\": 2, \"params\": 3, \"numel\": 10, \"bytes\": ");
     assert_has(p, 201, "\"defaults\": {\"lr\": 0.1, " DEFAULTS "}}\n");
@@ -57,8 +58,9 @@ static void test_create(void **state)
 static void test_short_form(void **state)
 {
     peer *p = *state;
-    create(p, "short", "{\"params\": {\"w\": [0.5, -1], \"s\": 3, \"d\": {\"shape\": [2], "
-                       "\"dtype\": \"float64\"}}, \"lr\": 0.1, \"betas\": [0.8, 0.9]}");
+    create(p, "short",
+           "{\"params\": {\"w\": [0.5, -1], \"s\": 3, \"d\": {\"shape\": [2], "
+           "\"dtype\": \"float64\"}}, \"lr\": 0.1, \"betas\": [0.8, 0.9]}");
     create(p, "long",
            "{\"param_groups\": [{\"params\": [{\"name\": \"w\", \"data\": [0.5, -1]}, {\"name\": "
            "\"s\", \"data\": 3}, {\"name\": \"d\", \"shape\": [2], \"dtype\": \"float64\", "
@@ -78,8 +80,9 @@ static void test_defaults(void **state)
     assert_has(p, 201, "\"defaults\": {\"lr\": 0.001, " DEFAULTS "}}\n");
     create(p, "adamw", "{\"algorithm\": \"adamw\", \"params\": {\"w\": [1]}}");
     assert_has(p, 201, "\"algorithm\": \"adamw\"");
-    assert_has(p, 201, "\"lr\": 0.001, \"betas\": [0.9, 0.999], \"eps\": 1e-08, "
-                       "\"weight_decay\": 0.01, \"amsgrad\": false");
+    assert_has(p, 201,
+               "\"lr\": 0.001, \"betas\": [0.9, 0.999], \"eps\": 1e-08, "
+               "\"weight_decay\": 0.01, \"amsgrad\": false");
 }
 
 /* A name is taken once; the second comer is told so, and nothing has changed. */
@@ -170,8 +173,8 @@ static void assert_page(peer *p, const char *query, const char *names, const cha
     }
     assert_string_equal(got, names);
     char end[160];
-    (void)snprintf(end, sizeof end, next != NULL ? "], \"next\": \"%s\"}\n" : "], \"next\": null}\n",
-                   next);
+    (void)snprintf(end, sizeof end,
+                   next != NULL ? "], \"next\": \"%s\"}\n" : "], \"next\": null}\n", next);
     const size_t length = strlen(end);
     assert_true(p->reply.length >= length);
     assert_string_equal(body_of(p) + p->reply.length - length, end);

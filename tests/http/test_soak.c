@@ -8,7 +8,13 @@
 #include "crowd.h"
 #include "files.h"
 
-enum { LARGE = 1 << 20, LARGE_CLIENTS = 2, LARGE_STEPS = 12, SMALL_CLIENTS = 24, SMALL_OPTIMIZERS = 8 };
+enum {
+    LARGE = 1 << 20,
+    LARGE_CLIENTS = 2,
+    LARGE_STEPS = 12,
+    SMALL_CLIENTS = 24,
+    SMALL_OPTIMIZERS = 8
+};
 
 typedef struct soak {
     file grads;
@@ -37,8 +43,9 @@ static void step_small(worker *w)
     char path[64];
     (void)snprintf(path, sizeof path, OPTIMIZERS "/small%zu/step", w->index % SMALL_OPTIMIZERS);
     for (unsigned i = 0; atomic_load(&s->large_left) > 0 && !worker_failed(w); i++) {
-        const int status = i % 4 == 3 ? worker_ask(w, "GET", OPTIMIZERS "?limit=2", NULL, NULL, 0)
-                                      : worker_ask_json(w, "POST", path, "{\"grads\": {\"w\": [1, 2]}}");
+        const int status = i % 4 == 3
+                               ? worker_ask(w, "GET", OPTIMIZERS "?limit=2", NULL, NULL, 0)
+                               : worker_ask_json(w, "POST", path, "{\"grads\": {\"w\": [1, 2]}}");
         if (status != 200) {
             worker_fail(w, "status %d", status);
         }

@@ -8,9 +8,10 @@
 static int clear(void **state)
 {
     remove_all(*state);
-    create(*state, "a",
-           "{\"params\": {\"w\": [[1, 2], [3, 4]], \"s\": {\"dtype\": \"float64\", \"data\": 0.5}}, "
-           "\"lr\": 0.5}");
+    create(
+        *state, "a",
+        "{\"params\": {\"w\": [[1, 2], [3, 4]], \"s\": {\"dtype\": \"float64\", \"data\": 0.5}}, "
+        "\"lr\": 0.5}");
     return 0;
 }
 
@@ -28,8 +29,9 @@ static void test_read_params(void **state)
     (void)get(p, at("a", "/params"));
     assert_json(p, 200, "{\"step\": 0, \"params\": {\"w\": [[1, 2], [3, 4]], \"s\": 0.5}}");
     (void)get(p, at("a", "/params/w"));
-    assert_json(p, 200, "{\"name\": \"w\", \"shape\": [2, 2], \"dtype\": \"float32\", \"data\": [[1, 2], "
-                        "[3, 4]]}");
+    assert_json(p, 200,
+                "{\"name\": \"w\", \"shape\": [2, 2], \"dtype\": \"float32\", \"data\": [[1, 2], "
+                "[3, 4]]}");
     (void)get(p, at("a", "/params/s"));
     assert_json(p, 200, "{\"name\": \"s\", \"shape\": [], \"dtype\": \"float64\", \"data\": 0.5}");
     (void)get(p, at("a", "/params/x"));
@@ -120,24 +122,28 @@ static void test_read_state(void **state)
 {
     peer *p = *state;
     (void)get(p, at("a", "/state/s"));
-    assert_json(p, 200, "{\"name\": \"s\", \"shape\": [], \"dtype\": \"float64\", \"step\": 0, "
-                        "\"exp_avg\": {\"min\": 0, \"max\": 0, \"mean\": 0, \"norm\": 0, \"data\": 0}, "
-                        "\"exp_avg_sq\": {\"min\": 0, \"max\": 0, \"mean\": 0, \"norm\": 0, \"data\": "
-                        "0}}");
-    (void)ask_json(p, "POST", at("a", "/step"),
-                   "{\"param_groups\": [{\"betas\": [0.5, 0.75]}], \"grads\": {\"w\": [[2, -4], [6, "
-                   "8]], \"s\": 2}}");
+    assert_json(p, 200,
+                "{\"name\": \"s\", \"shape\": [], \"dtype\": \"float64\", \"step\": 0, "
+                "\"exp_avg\": {\"min\": 0, \"max\": 0, \"mean\": 0, \"norm\": 0, \"data\": 0}, "
+                "\"exp_avg_sq\": {\"min\": 0, \"max\": 0, \"mean\": 0, \"norm\": 0, \"data\": "
+                "0}}");
+    (void)ask_json(
+        p, "POST", at("a", "/step"),
+        "{\"param_groups\": [{\"betas\": [0.5, 0.75]}], \"grads\": {\"w\": [[2, -4], [6, "
+        "8]], \"s\": 2}}");
     assert_status(p, 200);
     (void)get(p, at("a", "/state/w"));
-    assert_json(p, 200,
-                "{\"name\": \"w\", \"shape\": [2, 2], \"dtype\": \"float32\", \"step\": 1, \"exp_avg\": "
-                "{\"min\": -2, \"max\": 4, \"mean\": 1.5, \"norm\": 5.477225575051661, \"data\": [[1, "
-                "-2], [3, 4]]}, \"exp_avg_sq\": {\"min\": 1, \"max\": 16, \"mean\": 7.5, \"norm\": "
-                "18.81488772222678, \"data\": [[1, 4], [9, 16]]}}");
+    assert_json(
+        p, 200,
+        "{\"name\": \"w\", \"shape\": [2, 2], \"dtype\": \"float32\", \"step\": 1, \"exp_avg\": "
+        "{\"min\": -2, \"max\": 4, \"mean\": 1.5, \"norm\": 5.477225575051661, \"data\": [[1, "
+        "-2], [3, 4]]}, \"exp_avg_sq\": {\"min\": 1, \"max\": 16, \"mean\": 7.5, \"norm\": "
+        "18.81488772222678, \"data\": [[1, 4], [9, 16]]}}");
     create(p, "empty", "{\"params\": {\"e\": {\"shape\": [0, 3]}}, \"amsgrad\": true}");
     (void)get(p, at("empty", "/state/e"));
-    assert_has(p, 200, "\"exp_avg\": {\"min\": null, \"max\": null, \"mean\": null, \"norm\": 0, "
-                       "\"data\": []}");
+    assert_has(p, 200,
+               "\"exp_avg\": {\"min\": null, \"max\": null, \"mean\": null, \"norm\": 0, "
+               "\"data\": []}");
     assert_has(p, 200, "\"max_exp_avg_sq\": {\"min\": null");
 }
 
@@ -152,7 +158,8 @@ static void test_write_params(void **state)
     (void)ask_json(p, "POST", at("a", "/step"), "{\"grads\": {\"w\": [[1, 1], [1, 1]], \"s\": 1}}");
     assert_status(p, 200);
     tag_of(p, before, sizeof before);
-    (void)ask_json(p, "PUT", at("a", "/params"), "{\"params\": {\"s\": -0.0, \"w\": [[5, 6], [7, 8]]}}");
+    (void)ask_json(p, "PUT", at("a", "/params"),
+                   "{\"params\": {\"s\": -0.0, \"w\": [[5, 6], [7, 8]]}}");
     assert_empty(p, 204);
     tag_of(p, after, sizeof after);
     assert_string_not_equal(before, after);
@@ -176,6 +183,7 @@ static void test_write_params(void **state)
     assert_json(p, 200, "{\"step\": 1, \"params\": {\"w\": [[9, 10], [11, 12]], \"s\": 2}}");
 }
 
+/* Values that do not fit all parameters overwrite none. */
 static void test_write_params_refused(void **state)
 {
     static const struct {
@@ -191,7 +199,8 @@ static void test_write_params_refused(void **state)
          "\"expected_shape\": [2, 2], \"got_shape\": [4]"},
         {"{\"params\": {\"w\": [[5, 6], [7, 8]], \"s\": [1]}}", 422, "shape-mismatch",
          "\"expected_shape\": [], \"got_shape\": [1]"},
-        {"{\"params\": {\"w\": [[5, 6], [7]], \"s\": 1}}", 422, "invalid-value", "\"param\": \"w\""},
+        {"{\"params\": {\"w\": [[5, 6], [7]], \"s\": 1}}", 422, "invalid-value",
+         "\"param\": \"w\""},
         {"{\"params\": {\"w\": [[5, 6], [7, 1e39]], \"s\": 1}}", 422, "invalid-value",
          "\"param\": \"w\""},
         {"{\"params\": {\"s\": 1, \"s\": 1}}", 400, "malformed-json", NULL},
@@ -252,7 +261,8 @@ static void test_write_state_dict_refused(void **state)
         {"\"dtype\": \"float64\", ", "", 422, "invalid-value"},
         {"\"data\": [[", "\"datum\": [[", 400, "unknown-field"},
         {"\"exp_avg\": [[", "\"exp_avgs\": [[", 400, "unknown-field"},
-        {"\"exp_avg\": [[0.1, 0.1], [0.1, 0.1]]", "\"exp_avg\": [[0.1], [0.1]]", 422, "invalid-value"},
+        {"\"exp_avg\": [[0.1, 0.1], [0.1, 0.1]]", "\"exp_avg\": [[0.1], [0.1]]", 422,
+         "invalid-value"},
         {"\"exp_avg\": [[0.1, 0.1], [0.1, 0.1]], ", "", 422, "invalid-value"},
         {"\"s\": {\"step\": 1, ", "\"s\": {\"step\": 2, ", 422, "state-mismatch"},
         {"\"s\": {\"step\": 1, ", "\"s\": {", 422, "invalid-value"},

@@ -30,8 +30,9 @@ static void test_reply(void **state)
     peer *p = *state;
     create(p, "a", "{\"params\": {\"w\": [0.5, -1]}, \"lr\": 0.1}");
     (void)ask_json(p, "POST", at("a", "/step"), "{\"grads\": {\"w\": [3, 4]}}");
-    assert_has(p, 200, "{\"step\": 1, \"params\": {\"w\": [0.4, -1.1]}, \"stats\": {\"grad_norm\": 5, "
-                       "\"param_norm\": 1.17");
+    assert_has(p, 200,
+               "{\"step\": 1, \"params\": {\"w\": [0.4, -1.1]}, \"stats\": {\"grad_norm\": 5, "
+               "\"param_norm\": 1.17");
     assert_has(p, 200, ", \"update_norm\": 0.1414213");
     assert_has(p, 200, ", \"clip_coef\": 1}}\n");
     assert_etag_step(p, 1);
@@ -65,8 +66,9 @@ static void test_partial(void **state)
 static void test_overrides(void **state)
 {
     peer *p = *state;
-    create(p, "a", "{\"param_groups\": [{\"params\": [{\"name\": \"u\", \"data\": [1]}], \"lr\": 0},"
-                   " {\"params\": [{\"name\": \"v\", \"data\": [1]}], \"lr\": 0.25}]}");
+    create(p, "a",
+           "{\"param_groups\": [{\"params\": [{\"name\": \"u\", \"data\": [1]}], \"lr\": 0},"
+           " {\"params\": [{\"name\": \"v\", \"data\": [1]}], \"lr\": 0.25}]}");
     (void)ask_json(p, "POST", at("a", "/step"),
                    "{\"param_groups\": [{}, {\"lr\": 0.125, \"betas\": [0.5, 0.5]}], "
                    "\"grads\": {\"u\": [1], \"v\": [1]}}");
@@ -76,8 +78,9 @@ static void test_overrides(void **state)
     assert_has(p, 200, "\"lr\": 0.125, \"betas\": [0.5, 0.5]");
     /* refused with the step: neither is applied */
     char *before = state_of(p, "a");
-    (void)ask_json(p, "POST", at("a", "/step"),
-                   "{\"grads\": {\"u\": [1], \"v\": [\"NaN\"]}, \"param_groups\": [{\"lr\": 9}, {}]}");
+    (void)ask_json(
+        p, "POST", at("a", "/step"),
+        "{\"grads\": {\"u\": [1], \"v\": [\"NaN\"]}, \"param_groups\": [{\"lr\": 9}, {}]}");
     assert_problem(p, 422, "non-finite", NULL);
     (void)ask_json(p, "POST", at("a", "/step"),
                    "{\"grads\": {\"u\": [1]}, \"param_groups\": [{\"lr\": 9}, {\"lr\": -1}]}");

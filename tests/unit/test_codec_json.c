@@ -1,5 +1,5 @@
-/* test_codec_json.c: json_scan.c and codec_json.c: strict, on a budget, and with every number in its
- * place. Held against cJSON, which is laxer, on mutated texts. */
+/* test_codec_json.c: json_scan.c and codec_json.c: strict, on a budget, and with every number in
+ * its place. Held against cJSON, which is laxer, on mutated texts. */
 // clang-format off
 #include <setjmp.h>
 #include <stdarg.h>
@@ -66,7 +66,8 @@ static void assert_scan(fixture *f, const char *json, const char *skeleton, cons
     text_drop(&spans);
 }
 
-/* Numbers and lists of numbers are set aside in order; everything else stays, without white space. */
+/* Numbers and lists of numbers are set aside in order; everything else stays, without white space.
+ */
 static void test_skeleton(void **state)
 {
     fixture *f = *state;
@@ -78,8 +79,8 @@ static void test_skeleton(void **state)
     assert_scan(f, "\"NaN\"", "\"NaN\"", "");
     assert_scan(f, "[1, \"x\", 2]", "[0,\"x\",0]", "1|2");
     assert_scan(f, "[1, null, [2, 3]]", "[0,null,[0]]", "1|[2, 3]");
-    assert_scan(f, "{\"a b\": {\"c\": 1.5}, \"d\": [true, -0]}", "{\"a b\":{\"c\":0},\"d\":[true,0]}",
-                "1.5|-0");
+    assert_scan(f, "{\"a b\": {\"c\": 1.5}, \"d\": [true, -0]}",
+                "{\"a b\":{\"c\":0},\"d\":[true,0]}", "1.5|-0");
     assert_scan(f, "[[[[[[[[1]]]]]]]]", "[0]", "[[[[[[[[1]]]]]]]]");
     assert_scan(f, "[[[[[[[[[1]]]]]]]]]", "[[0]]", "[[[[[[[[1]]]]]]]]");
     assert_scan(f, "[{}, 7]", "[{},0]", "7");
@@ -106,7 +107,8 @@ static void assert_number(const json_doc *doc, const json_value *value, const ch
 /* Each number is found where it stood, also among values of other types. */
 static void test_numbers_in_place(void **state)
 {
-    static const char json[] = "{\"a\": [1, \"x\", 2, [3, 4], {\"b\": 5}, []], \"c\": 6, \"A\": [7]}";
+    static const char json[] =
+        "{\"a\": [1, \"x\", 2, [3, 4], {\"b\": 5}, []], \"c\": 6, \"A\": [7]}";
     json_doc *doc = parse(*state, json);
     const json_value *root = json_root(doc);
     const json_value *list = json_get(root, "a");
@@ -152,9 +154,10 @@ static void test_strict(void **state)
     static const struct {
         const char *json;
         size_t position;
-    } bad[] = {{"", 0},        {"01", 1},     {"1.", 2},     {"1 1", 2},        {"[1,]", 3},
-               {"{\"a\":1,}", 7}, {"\"\x01\"", 1}, {"nul", 0},   {"\"\\u0000\"", 3}, {"[1", 2},
-               {"\"\xff\"", 1}, {"-", 1},     {"1e+", 3},    {"[NaN]", 1},      {"\"\\ud800\"", 7}};
+    } bad[] = {
+        {"", 0},           {"01", 1},       {"1.", 2},  {"1 1", 2},         {"[1,]", 3},
+        {"{\"a\":1,}", 7}, {"\"\x01\"", 1}, {"nul", 0}, {"\"\\u0000\"", 3}, {"[1", 2},
+        {"\"\xff\"", 1},   {"-", 1},        {"1e+", 3}, {"[NaN]", 1},       {"\"\\ud800\"", 7}};
     fixture *f = *state;
     for (size_t i = 0; i < COUNT(bad); i++) {
         json_doc *doc = NULL;
@@ -176,6 +179,7 @@ static void nest(char *out, unsigned depth, const char *inside)
     out[2 * depth + strlen(inside)] = '\0';
 }
 
+/* The limit of depth holds for lists of numbers, read apart, as for others. */
 static void test_depth(void **state)
 {
     static const char *const insides[] = {"1", "", "\"x\""};
@@ -243,12 +247,13 @@ static bool cjson_takes(const char *json, size_t length)
     return taken;
 }
 
-/* Texts with a few bytes changed are parsed or refused, never worse; what is taken is JSON to another
- * reader too. */
+/* Texts with a few bytes changed are parsed or refused, never worse; what is taken is JSON to
+ * another reader too. */
 static void test_mutations(void **state)
 {
     static const char *const seeds[] = {
-        "{\"grads\": {\"w\": [[1, -2.5e-3], [\"NaN\", 4]], \"b\\u00e9\": []}, \"param_groups\": [{}]}",
+        "{\"grads\": {\"w\": [[1, -2.5e-3], [\"NaN\", 4]], \"b\\u00e9\": []}, \"param_groups\": "
+        "[{}]}",
         "[1, \"x\", {\"a\": [true, null, 0.5, [[\"-Infinity\"]]]}, \"\\ud83d\\ude00\"]",
     };
     static const char alphabet[] = "[]{},:\"\\0123456789.eE+-ntfuNaI \n\xc3\xa9\x01";

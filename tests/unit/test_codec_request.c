@@ -18,6 +18,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
+/* A media type is read whatever its case, spaces and parameters, and not guessed. */
 static void test_media_parse(void **state)
 {
     static const struct {
@@ -100,8 +101,7 @@ static void test_path_parse(void **state)
     assert_true(path_matches(&p, "/v1/optimizers/{name}/params/{param}"));
     assert_false(path_matches(&p, "/v1/optimizers/{name}/params"));
     assert_false(path_matches(&p, "/v1/optimizers/{name}/state/{param}"));
-    const path_segment *name =
-        path_variable(&p, "/v1/optimizers/{name}/params/{param}", "{name}");
+    const path_segment *name = path_variable(&p, "/v1/optimizers/{name}/params/{param}", "{name}");
     assert_ptr_equal(name, &p.segments[2]);
     assert_null(path_variable(&p, "/v1/optimizers/{name}/params/{param}", "{index}"));
     assert_null(path_parse("/", &p));
@@ -113,12 +113,28 @@ static void test_path_parse(void **state)
     assert_string_equal(p.query[0].value.text, "c=d");
 }
 
+/* Targets that could name two things, or nothing. */
 static void test_path_refused(void **state)
 {
-    static const char *const bad[] = {"",          "x",          "/%",       "/%4",      "/%zz",
-                                      "/%00",      "/a b",       "/\t",      "/\x80",    "/%80",
-                                      "/%ED%A0%80", "/.",        "/..",      "/a/../b",  "/a/.",
-                                      "/1/2/3/4/5/6/7/8/9", "/?a&b&c&d&e&f&g&h&i", "/?%", "/?a=%ff",
+    static const char *const bad[] = {"",
+                                      "x",
+                                      "/%",
+                                      "/%4",
+                                      "/%zz",
+                                      "/%00",
+                                      "/a b",
+                                      "/\t",
+                                      "/\x80",
+                                      "/%80",
+                                      "/%ED%A0%80",
+                                      "/.",
+                                      "/..",
+                                      "/a/../b",
+                                      "/a/.",
+                                      "/1/2/3/4/5/6/7/8/9",
+                                      "/?a&b&c&d&e&f&g&h&i",
+                                      "/?%",
+                                      "/?a=%ff",
                                       "*"};
     (void)state;
     path p;
@@ -138,15 +154,23 @@ static void test_path_refused(void **state)
     assert_null(path_parse(target, &p));
 }
 
+/* A number in a path is digits, without a sign, and within its limit. */
 static void test_path_number(void **state)
 {
     static const struct {
         const char *text;
         size_t most;
         bool taken;
-    } cases[] = {{"0", 10, true},   {"10", 10, true},    {"11", 10, false}, {"", 10, false},
-                 {"-1", 10, false}, {"1x", 10, false},   {" 1", 10, false}, {"007", 10, true},
-                 {"999999999999999999", SIZE_MAX, true}, {"9999999999999999999", SIZE_MAX, false}};
+    } cases[] = {{"0", 10, true},
+                 {"10", 10, true},
+                 {"11", 10, false},
+                 {"", 10, false},
+                 {"-1", 10, false},
+                 {"1x", 10, false},
+                 {" 1", 10, false},
+                 {"007", 10, true},
+                 {"999999999999999999", SIZE_MAX, true},
+                 {"9999999999999999999", SIZE_MAX, false}};
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         size_t value;
@@ -174,12 +198,10 @@ static bool take_lines(guard *g, const char *const *lines, size_t n, const char 
 /* What a request's headers say is gathered, whatever their case, several lines of a list as one. */
 static void test_guard_takes(void **state)
 {
-    static const char *const lines[] = {"host: a",          "content-LENGTH: 12",
-                                        "Content-Type: x",  "Accept: a/b",
-                                        "accept: c/d;q=0.1", "If-Match: \"x\"",
-                                        "if-match: \"y\"",  "Prefer: return=minimal",
-                                        "adam-worker: w",   "Expect: 100-CONTINUE",
-                                        "X-Other: y",       "x-other: z"};
+    static const char *const lines[] = {
+        "host: a",           "content-LENGTH: 12",   "Content-Type: x", "Accept: a/b",
+        "accept: c/d;q=0.1", "If-Match: \"x\"",      "if-match: \"y\"", "Prefer: return=minimal",
+        "adam-worker: w",    "Expect: 100-CONTINUE", "X-Other: y",      "x-other: z"};
     (void)state;
     guard g;
     assert_true(take_lines(&g, lines, COUNT(lines), "HTTP/1.1"));
@@ -199,6 +221,7 @@ static void test_guard_takes(void **state)
     assert_true(g.chunked && g.headers.has_body && !g.headers.has_length);
 }
 
+/* What could be read two ways, or asks for what is not done, is refused, and its header named. */
 static void test_guard_refuses(void **state)
 {
     static const struct {

@@ -14,8 +14,8 @@
 
 #include "codec_safetensors.h"
 
-#define COUNT(array)  (sizeof(array) / sizeof(array)[0])
-#define MAX_HEADER    ((size_t)1 << 16)
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define MAX_HEADER   ((size_t)1 << 16)
 
 typedef struct fixture {
     memory *memory;
@@ -48,7 +48,11 @@ static const adam_tensor tensors[] = {
     {.name = "m", .name_len = 1, .dtype = ADAM_FLOAT64, .rank = 2, .shape = {3, 2}, .data = values},
     {.name = "quote\"back\\slash\n\x01\xc3\xa9", .name_len = 20, .dtype = ADAM_FLOAT32, .rank = 0},
     {.name = "empty", .name_len = 5, .dtype = ADAM_FLOAT32, .rank = 3, .shape = {2, 0, 5}},
-    {.name = "r8", .name_len = 2, .dtype = ADAM_FLOAT32, .rank = 8, .shape = {1, 1, 1, 1, 1, 1, 1, 2}},
+    {.name = "r8",
+     .name_len = 2,
+     .dtype = ADAM_FLOAT32,
+     .rank = 8,
+     .shape = {1, 1, 1, 1, 1, 1, 1, 2}},
 };
 
 /* A file of these tensors, whose data is all zeros. */
@@ -120,7 +124,8 @@ static void test_header_limit(void **state)
     write_file(f, &t);
     memcpy(&header, t.buffer->data, sizeof header);
     assert_int_equal(
-        safetensors_parse(f->pool, t.buffer->data, text_length(&t), header, &file, &error), CODEC_OK);
+        safetensors_parse(f->pool, t.buffer->data, text_length(&t), header, &file, &error),
+        CODEC_OK);
     safetensors_drop(&file);
     assert_int_equal(
         safetensors_parse(f->pool, t.buffer->data, text_length(&t), header - 1, &file, &error),
@@ -152,8 +157,8 @@ static void assert_sound(const safetensors *file, const char *data, size_t data_
     assert_int_equal(sum, data_length);
 }
 
-/* Files with a few bytes of their header changed, or cut, are parsed or refused, never worse; what is
- * taken is whole. */
+/* Files with a few bytes of their header changed, or cut, are parsed or refused, never worse; what
+ * is taken is whole. */
 static void test_mutations(void **state)
 {
     static const char alphabet[] = "[]{},:\"0123456789F ._-\\e\xff";
