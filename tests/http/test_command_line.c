@@ -1,5 +1,6 @@
 /* test_command_line.c: options, variables and the log. */
 #include <cjson/cJSON.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
