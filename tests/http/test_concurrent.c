@@ -22,6 +22,7 @@ enum { STEPS = 150, STEPPERS = 3 };
 
 typedef struct counting {
     const char *path;
+    file body;
     atomic_uint seen[STEPPERS * STEPS + 1]; /* replies that said this step */
 } counting;
 
@@ -93,6 +94,50 @@ static void test_one_optimizer(void **state)
         assert_int_equal(atomic_load(&c.seen[i]), 1);
     }
     assert_params(p, "one", STEPPERS * STEPS);
+}
+
+/* The same with steps that take a while on the connections' own threads. */
+static void count_medium_steps(worker *w)
+{
+    static const char *const headers[] = {"Content-Type: application/octet-stream",
+                                          "Expect:", "Prefer: return=minimal", NULL};
+    counting *c = w->context;
+    for (int i = 0; i < STEPS && !worker_failed(w); i++) {
+        const int status = worker_ask(w, "POST", c->path, headers, c->body.bytes, c->body.length);
+        const long step = status == 204 ? worker_step(w) : -1;
+        if (step < 1 || step > STEPPERS * STEPS) {
+            worker_fail(w, "status %d, step %ld", status, step);
+            return;
+        }
+        atomic_fetch_add(&c->seen[step], 1);
+    }
+}
+
+static void test_medium_steps(void **state)
+{
+    enum { N = 30000 }; /* just below what goes to other threads */
+    peer *p = *state;
+    static counting c;
+    worker workers[STEPPERS] = {0};
+    float *w = calloc(N, sizeof *w);
+    assert_non_null(w);
+    memset(&c, 0, sizeof c);
+    c.path = OPTIMIZERS "/medium/step";
+    const adamd_tensor t = vector32("w", w, N);
+    c.body = file_of(&t, 1, NULL, NULL);
+    (void)ask_file(p, "PUT", at("medium", ""), NULL, c.body);
+    assert_status(p, 201);
+    for (size_t i = 0; i < STEPPERS; i++) {
+        workers[i] = (worker){.run = count_medium_steps, .context = &c};
+    }
+    crowd_run(p->server.url, workers, STEPPERS);
+    for (size_t i = 1; i <= STEPPERS * STEPS; i++) {
+        assert_int_equal(atomic_load(&c.seen[i]), 1);
+    }
+    (void)get(p, at("medium", "/state/w?data=none"));
+    assert_has(p, 200, "\"step\": 450, ");
+    file_free(&c.body);
+    free(w);
 }
 
 /* Optimizers side by side do not touch each other. */
@@ -312,44 +357,15 @@ static void test_removed_while_stepping(void **state)
     assert_true(atomic_load(&r.gone) > 0);
 }
 
-/* Several clients create one name: one of them does. */
-static void create_same(worker *w)
-{
-    atomic_uint *created = w->context;
-    for (int i = 0; i < 100 && !worker_failed(w); i++) {
-        char path[64];
-        (void)snprintf(path, sizeof path, OPTIMIZERS "/same%d", i);
-        const int status = worker_ask_json(w, "PUT", path, "{\"params\": {\"w\": [1]}}");
-        if (status == 201) {
-            atomic_fetch_add(created, 1);
-        } else if (status != 409) {
-            worker_fail(w, "status %d", status);
-        }
-    }
-}
-
-/* Of three that create each of 100 names, one succeeds. */
-static void test_create_at_once(void **state)
-{
-    peer *p = *state;
-    static atomic_uint created;
-    atomic_store(&created, 0);
-    worker workers[] = {{.run = create_same, .context = &created},
-                        {.run = create_same, .context = &created},
-                        {.run = create_same, .context = &created}};
-    crowd_run(p->server.url, workers, COUNT(workers));
-    assert_int_equal(atomic_load(&created), 100);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_one_optimizer, clear),
+        cmocka_unit_test_setup(test_medium_steps, clear),
         cmocka_unit_test_setup(test_side_by_side, clear),
         cmocka_unit_test_setup(test_compare_and_swap, clear),
         cmocka_unit_test_setup(test_readers, clear),
         cmocka_unit_test_setup(test_removed_while_stepping, clear),
-        cmocka_unit_test_setup(test_create_at_once, clear),
     };
     return cmocka_run_group_tests(tests, peer_with_server, peer_and_server_end);
 }

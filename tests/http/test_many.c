@@ -1,4 +1,4 @@
-/* test_many.c: a thousand optimizers side by side. */
+/* test_many.c: a thousand optimizers side by side, and several clients that create the same. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,8 +77,38 @@ static void test_thousand(void **state)
     assert_has(p, 200, "\"optimizers\": 1000, ");
 }
 
+/* Several clients create one name: one of them does. */
+static void create_same(worker *w)
+{
+    atomic_uint *created = w->context;
+    for (int i = 0; i < 100 && !worker_failed(w); i++) {
+        char path[64];
+        (void)snprintf(path, sizeof path, OPTIMIZERS "/same%d", i);
+        const int status = worker_ask_json(w, "PUT", path, "{\"params\": {\"w\": [1]}}");
+        if (status == 201) {
+            atomic_fetch_add(created, 1);
+        } else if (status != 409) {
+            worker_fail(w, "status %d", status);
+        }
+    }
+}
+
+/* Of three that create each of 100 names, one succeeds. */
+static void test_create_at_once(void **state)
+{
+    peer *p = *state;
+    static atomic_uint created;
+    atomic_store(&created, 0);
+    worker workers[] = {{.run = create_same, .context = &created},
+                        {.run = create_same, .context = &created},
+                        {.run = create_same, .context = &created}};
+    crowd_run(p->server.url, workers, COUNT(workers));
+    assert_int_equal(atomic_load(&created), 100);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_thousand)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_thousand),
+                                       cmocka_unit_test(test_create_at_once)};
     return cmocka_run_group_tests(tests, peer_with_server, peer_and_server_end);
 }
