@@ -21,8 +21,7 @@ static int clear(void **state)
 enum { STEPS = 150, STEPPERS = 3 };
 
 typedef struct counting {
-    const char *path;
-    file body;
+    const char *path, *json;
     atomic_uint seen[STEPPERS * STEPS + 1]; /* replies that said this step */
 } counting;
 
@@ -30,7 +29,7 @@ static void count_steps(worker *w)
 {
     counting *c = w->context;
     for (int i = 0; i < STEPS && !worker_failed(w); i++) {
-        if (worker_ask_json(w, "POST", c->path, STEP) != 200) {
+        if (worker_ask_json(w, "POST", c->path, c->json) != 200) {
             worker_fail(w, "status %ld: %s", w->reply.status, (const char *)w->reply.body);
             return;
         }
@@ -76,68 +75,54 @@ static void assert_params(peer *p, const char *name, unsigned steps)
     assert_memory_equal(got, expected, sizeof got);
 }
 
+/* Several clients step, and each step is somebody's. */
+static void run_counting(peer *p, counting *c)
+{
+    worker workers[STEPPERS] = {0};
+    for (size_t i = 0; i < STEPPERS; i++) {
+        workers[i] = (worker){.run = count_steps, .context = c};
+    }
+    crowd_run(p->server.url, workers, STEPPERS);
+    for (size_t i = 1; i <= STEPPERS * STEPS; i++) {
+        assert_int_equal(atomic_load(&c->seen[i]), 1);
+    }
+}
+
 /* Clients that step one optimizer at once take its steps one after the other: each reply has a step
  * of its own, and the end is that of so many steps. */
 static void test_one_optimizer(void **state)
 {
     peer *p = *state;
     static counting c;
-    worker workers[STEPPERS] = {0};
     memset(&c, 0, sizeof c);
     c.path = OPTIMIZERS "/one/step";
+    c.json = STEP;
     create(p, "one", "{\"params\": {\"w\": [1, 2, 3]}}");
-    for (size_t i = 0; i < STEPPERS; i++) {
-        workers[i] = (worker){.run = count_steps, .context = &c};
-    }
-    crowd_run(p->server.url, workers, STEPPERS);
-    for (size_t i = 1; i <= STEPPERS * STEPS; i++) {
-        assert_int_equal(atomic_load(&c.seen[i]), 1);
-    }
+    run_counting(p, &c);
     assert_params(p, "one", STEPPERS * STEPS);
 }
 
-/* The same with steps that take a while on the connections' own threads. */
-static void count_medium_steps(worker *w)
+/* The same with steps that take a while on the connections' own threads: long JSON, both ways. */
+static void test_longer_steps(void **state)
 {
-    static const char *const headers[] = {"Content-Type: application/octet-stream",
-                                          "Expect:", "Prefer: return=minimal", NULL};
-    counting *c = w->context;
-    for (int i = 0; i < STEPS && !worker_failed(w); i++) {
-        const int status = worker_ask(w, "POST", c->path, headers, c->body.bytes, c->body.length);
-        const long step = status == 204 ? worker_step(w) : -1;
-        if (step < 1 || step > STEPPERS * STEPS) {
-            worker_fail(w, "status %d, step %ld", status, step);
-            return;
-        }
-        atomic_fetch_add(&c->seen[step], 1);
-    }
-}
-
-static void test_medium_steps(void **state)
-{
-    enum { N = 30000 }; /* just below what goes to other threads */
+    enum { N = 6000 };
     peer *p = *state;
     static counting c;
-    worker workers[STEPPERS] = {0};
-    float *w = calloc(N, sizeof *w);
-    assert_non_null(w);
+    char *json = malloc(N * 4 + 64);
+    assert_non_null(json);
     memset(&c, 0, sizeof c);
-    c.path = OPTIMIZERS "/medium/step";
-    const adamd_tensor t = vector32("w", w, N);
-    c.body = file_of(&t, 1, NULL, NULL);
-    (void)ask_file(p, "PUT", at("medium", ""), NULL, c.body);
-    assert_status(p, 201);
-    for (size_t i = 0; i < STEPPERS; i++) {
-        workers[i] = (worker){.run = count_medium_steps, .context = &c};
+    c.path = OPTIMIZERS "/longer/step";
+    size_t n = (size_t)sprintf(json, "{\"grads\": {\"w\": [");
+    for (size_t i = 0; i < N; i++) {
+        n += (size_t)sprintf(json + n, i > 0 ? ",1.5" : "1.5");
     }
-    crowd_run(p->server.url, workers, STEPPERS);
-    for (size_t i = 1; i <= STEPPERS * STEPS; i++) {
-        assert_int_equal(atomic_load(&c.seen[i]), 1);
-    }
-    (void)get(p, at("medium", "/state/w?data=none"));
+    (void)strcpy(json + n, "]}}");
+    c.json = json;
+    create(p, "longer", "{\"params\": {\"w\": {\"shape\": [6000]}}}");
+    run_counting(p, &c);
+    (void)get(p, at("longer", "/state/w?data=none"));
     assert_has(p, 200, "\"step\": 450, ");
-    file_free(&c.body);
-    free(w);
+    free(json);
 }
 
 /* Optimizers side by side do not touch each other. */
@@ -153,6 +138,7 @@ static void test_side_by_side(void **state)
         (void)snprintf(name, sizeof name, "side%zu", i);
         (void)snprintf(paths[i], sizeof paths[i], "%s", at(name, "/step"));
         c[i].path = paths[i];
+        c[i].json = STEP;
         create(p, name, "{\"params\": {\"w\": [1, 2, 3]}}");
         workers[i] = (worker){.run = count_steps, .context = &c[i]};
     }
@@ -361,7 +347,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_one_optimizer, clear),
-        cmocka_unit_test_setup(test_medium_steps, clear),
+        cmocka_unit_test_setup(test_longer_steps, clear),
         cmocka_unit_test_setup(test_side_by_side, clear),
         cmocka_unit_test_setup(test_compare_and_swap, clear),
         cmocka_unit_test_setup(test_readers, clear),
