@@ -270,7 +270,8 @@ static bool prefers_minimal(const char *prefer)
     for (const char *at = prefer; at != NULL && *at != '\0';) {
         at += strspn(at, " \t,");
         const size_t length = strcspn(at, ",; \t");
-        if (length == 14 && strncasecmp(at, "return=minimal", length) == 0) {
+        if ((length == 14 && strncasecmp(at, "return=minimal", length) == 0) ||
+            (length == 16 && strncasecmp(at, "return=\"minimal\"", length) == 0)) {
             return true;
         }
         at += strcspn(at, ",");

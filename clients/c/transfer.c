@@ -10,6 +10,8 @@
 #define MAX_FIELDS    ((size_t)1 << 20) /* bytes of a reply's header fields */
 #define RECEIVE_BYTES (128L * 1024)     /* libcurl's buffers: larger than its own 16 and 64 KiB */
 #define SEND_BYTES    (512L * 1024)     /* for fewer calls, and still at home in the cache */
+/* Bodies of more bytes than this wait for 100 Continue. */
+#define ASK_FIRST_BYTES ((size_t)1 << 20)
 
 /* Whether the method only reads, so that a second try does no harm. */
 static bool is_safe(const char *method)
@@ -250,21 +252,34 @@ static adamd_status transport_error(const adamdc_transfer *transfer, CURLcode co
     return ADAMD_TRANSPORT;
 }
 
+static adamd_status add_line(const adamdc_transfer *transfer, const char *line,
+                             struct curl_slist **list)
+{
+    struct curl_slist *longer = curl_slist_append(*list, line);
+    if (longer == NULL) {
+        return adamdc_error_no_memory(transfer->error, strlen(line));
+    }
+    *list = longer;
+    return ADAMD_OK;
+}
+
+/* libcurl asks before every upload; for a small body that costs more than it can save. */
 static adamd_status build_headers(const adamdc_transfer *transfer, struct curl_slist **list)
 {
+    bool ask = !transfer->has_body || transfer->body_bytes > ASK_FIRST_BYTES;
     for (size_t i = 0; transfer->headers != NULL && transfer->headers[i] != NULL; i++) {
         const char *line = transfer->headers[i];
         if (strpbrk(line, "\r\n") != NULL) {
             return adamdc_error_set(transfer->error, ADAMD_INVALID_ARGUMENT,
                                     "header %zu has a line break in it", i);
         }
-        struct curl_slist *longer = curl_slist_append(*list, line);
-        if (longer == NULL) {
-            return adamdc_error_no_memory(transfer->error, strlen(line));
+        ask = ask || strncasecmp(line, "Expect", 6) == 0; /* the caller has decided */
+        adamd_status status = add_line(transfer, line, list);
+        if (status != ADAMD_OK) {
+            return status;
         }
-        *list = longer;
     }
-    return ADAMD_OK;
+    return ask ? ADAMD_OK : add_line(transfer, "Expect:", list);
 }
 
 /* Address and target; libcurl copies them. The target goes out as it is, so that an encoded name
