@@ -62,7 +62,7 @@ typedef struct problem {
     uint64_t expected[ADAM_MAX_RANK], got[ADAM_MAX_RANK];
     size_t position;
     size_t limit_bytes;
-    const char *allow; /* of METHOD_NOT_ALLOWED */
+    char allow[64]; /* of METHOD_NOT_ALLOWED */
 } problem;
 
 /* Sets code and detail and clears the rest. Returns false, so that a check can end with it. */

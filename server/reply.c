@@ -128,7 +128,7 @@ void reply_problem(reply *r, const problem *p, buffer_pool *pool)
     r->location[0] = '\0';
     r->status = reply_status_of(p->code);
     r->content_type = "application/problem+json";
-    r->allow = p->allow;
+    memcpy(r->allow, p->allow, sizeof r->allow);
     r->retry_after = r->status == 503 ? RETRY_AFTER_SECONDS : 0;
     text_add_format(
         &t, "{\"type\": \"urn:adamd:problem:%s\", \"title\": \"%s\", \"status\": %d, \"detail\": ",

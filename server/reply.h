@@ -21,7 +21,7 @@ typedef struct reply {
     size_t static_length;
     char etag[64];
     char location[256];
-    const char *allow;
+    char allow[64];
     unsigned retry_after; /* seconds; 0: none */
     bool minimal;         /* Preference-Applied: return=minimal */
     bool close;           /* the connection ends after it */

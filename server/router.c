@@ -15,8 +15,8 @@ static const route routes[] = {
     {"GET", "/readyz", api_readyz, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"GET", "/openapi.yaml", api_openapi, ROUTE_NO_BODY, REPLY_AS_YAML, false, 0},
     {"GET", "/v1/optimizers", api_list, ROUTE_NO_BODY, REPLY_AS_JSON, false, ROUTE_QUERY_LIST},
-    {"PUT", OPTIMIZER, api_create, ROUTE_TENSORS, REPLY_AS_JSON, false, 0},
     {"GET", OPTIMIZER, api_summary, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
+    {"PUT", OPTIMIZER, api_create, ROUTE_TENSORS, REPLY_AS_JSON, false, 0},
     {"DELETE", OPTIMIZER, api_delete, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"POST", OPTIMIZER "/step", api_step, ROUTE_TENSORS, REPLY_AS_TENSORS, false, 0},
     {"GET", OPTIMIZER "/param_groups", api_get_param_groups, ROUTE_NO_BODY, REPLY_AS_JSON, true,
@@ -42,25 +42,18 @@ const route *router_routes(size_t *count)
 
 /* ---- route and path ---- */
 
-/* The methods that a path takes, for Allow: one text for each set, so that it can be pointed to. */
-static const char *allowed_methods(const path *target)
+/* The methods that a path takes, for Allow: "GET, HEAD, PUT". */
+static void list_methods(const path *target, char *out, size_t size)
 {
-    static const struct {
-        const char *pattern, *methods;
-    } sets[] = {
-        {OPTIMIZER, "GET, HEAD, PUT, DELETE"},
-        {OPTIMIZER "/step", "POST"},
-        {OPTIMIZER "/param_groups", "GET, HEAD, POST"},
-        {OPTIMIZER "/param_groups/{index}", "PATCH"},
-        {OPTIMIZER "/params", "GET, HEAD, PUT"},
-        {OPTIMIZER "/state_dict", "GET, HEAD, PUT"},
-    };
-    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
-        if (path_matches(target, sets[i].pattern)) {
-            return sets[i].methods;
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < ROUTES_LENGTH; i++) {
+        if (path_matches(target, routes[i].pattern) && used < size) {
+            used += (size_t)snprintf(out + used, size - used, "%s%s%s", used > 0 ? ", " : "",
+                                     routes[i].method,
+                                     strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
         }
     }
-    return "GET, HEAD";
 }
 
 static bool find_route(const path *target, const char *method, api_request *rq, problem *p)
@@ -80,10 +73,11 @@ static bool find_route(const path *target, const char *method, api_request *rq, 
         return problem_set(p, PROBLEM_NO_SUCH_PATH,
                            "there is nothing at this path; GET / says what is");
     }
-    const char *allow = allowed_methods(target);
+    char allow[sizeof p->allow];
+    list_methods(target, allow, sizeof allow);
     problem_set(p, PROBLEM_METHOD_NOT_ALLOWED, "%.32s is not for this path, expected %s", method,
                 allow);
-    p->allow = allow;
+    memcpy(p->allow, allow, sizeof p->allow);
     return false;
 }
 
