@@ -58,6 +58,8 @@ static problem_code code_of_adam(adam_status status)
     case ADAM_EMPTY: return PROBLEM_EMPTY;
     case ADAM_NO_SUCH_GROUP: return PROBLEM_NO_SUCH_GROUP;
     case ADAM_STATE_MISMATCH: return PROBLEM_STATE_MISMATCH;
+    case ADAM_INVALID_SCHEDULE: return PROBLEM_INVALID_SCHEDULE;
+    case ADAM_SCHEDULE_ENDED: return PROBLEM_SCHEDULE_ENDED;
     case ADAM_OK:
     case ADAM_STATUS_COUNT: break;
     }

@@ -40,6 +40,8 @@
     X(LIMIT_EXCEEDED, "limit-exceeded", "Limit exceeded")                                  \
     X(EMPTY, "empty", "Nothing to work on")                                                \
     X(STATE_MISMATCH, "state-mismatch", "State does not fit the optimizer")                \
+    X(INVALID_SCHEDULE, "invalid-schedule", "Schedule with wrong arguments")               \
+    X(SCHEDULE_ENDED, "schedule-ended", "Schedule at its end")                             \
     X(DRAINING, "draining", "Shutting down")                                               \
     X(BUSY, "busy", "Too much in flight")                                                  \
     X(OUT_OF_MEMORY, "out-of-memory", "Memory budget used up")

@@ -95,7 +95,9 @@ int reply_status_of(problem_code code)
     case PROBLEM_NON_FINITE:
     case PROBLEM_LIMIT_EXCEEDED:
     case PROBLEM_EMPTY:
-    case PROBLEM_STATE_MISMATCH: return 422;
+    case PROBLEM_STATE_MISMATCH:
+    case PROBLEM_INVALID_SCHEDULE:
+    case PROBLEM_SCHEDULE_ENDED: return 422;
     case PROBLEM_HEADER_TOO_LARGE: return 431;
     case PROBLEM_DRAINING:
     case PROBLEM_BUSY: return 503;

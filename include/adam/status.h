@@ -31,7 +31,9 @@ extern "C" {
     X(TOO_LARGE, "over a limit of the optimizer")                    \
     X(EMPTY, "nothing to work on")                                   \
     X(NO_SUCH_GROUP, "no such param group")                          \
-    X(STATE_MISMATCH, "state does not fit the optimizer")
+    X(STATE_MISMATCH, "state does not fit the optimizer")            \
+    X(INVALID_SCHEDULE, "schedule with wrong arguments")             \
+    X(SCHEDULE_ENDED, "schedule at its end")
 // clang-format on
 
 typedef enum adam_status {
