@@ -24,6 +24,10 @@ typedef struct adam_scalars {
     double minus_step_size; /* -(lr / (1 - beta1^t)) */
     bool has_l2, has_decay; /* whether `l2`, `decay` are applied at all */
     bool maximize;          /* negate the gradient */
+    bool changes_grad;      /* whether the next three are applied at all, in this order */
+    double unscale;         /* the gradient is multiplied with this; 1: none */
+    double clip_coef;       /* and with this; 1: none */
+    double clip_value;      /* and held between minus this and this; infinity: none */
 } adam_scalars;
 
 /* n elements of each stream. vmax NULL: no amsgrad. out NULL: the updated parameters go to p alone;
@@ -34,19 +38,28 @@ typedef struct adam_streams {
     void *out;
 } adam_streams;
 
-/* Sums of squares over a chunk. */
+/* Sums of squares over a chunk: of the gradient once unscaled, of the new parameters, of their
+ * change. */
 typedef struct adam_sums {
     double grad, param, update;
 } adam_sums;
 
+/* Of a chunk of numbers, each multiplied with `scale`: the sum of squares and the largest magnitude
+ * (NaN where there is one). */
+typedef struct adam_norms {
+    double squares, largest;
+} adam_norms;
+
 typedef void adam_kernel_step_fn(const adam_scalars *scalars, const adam_streams *streams, size_t n,
                                  adam_sums *sums);
-/* Index of the first NaN or infinity, or n. */
-typedef size_t adam_kernel_nonfinite_fn(const void *data, size_t n);
+typedef void adam_kernel_norms_fn(const void *data, size_t n, double scale, adam_norms *norms);
+/* Index of the first number that, multiplied with `scale`, is a NaN or infinity, or n. */
+typedef size_t adam_kernel_nonfinite_fn(const void *data, size_t n, double scale);
 
 typedef struct adam_kernel {
     const char *name;
     adam_kernel_step_fn *step_f32, *step_f64;
+    adam_kernel_norms_fn *norms_f32, *norms_f64;
     adam_kernel_nonfinite_fn *nonfinite_f32, *nonfinite_f64;
 } adam_kernel;
 

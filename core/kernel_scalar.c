@@ -23,6 +23,8 @@ const adam_kernel adam_kernel_scalar = {
     .name = "scalar",
     .step_f32 = step_f32,
     .step_f64 = step_f64,
+    .norms_f32 = norms_f32,
+    .norms_f64 = norms_f64,
     .nonfinite_f32 = nonfinite_f32,
     .nonfinite_f64 = nonfinite_f64,
 };

@@ -22,14 +22,22 @@ static void NAME(step)(const adam_scalars *s, const adam_streams *t, size_t n, a
     const REAL bias2_sqrt = (REAL)s->bias2_sqrt;
     const REAL eps = (REAL)s->eps;
     const REAL minus_step_size = (REAL)s->minus_step_size;
+    const REAL unscale = s->changes_grad ? (REAL)s->unscale : (REAL)1;
+    const REAL clip_coef = (REAL)s->clip_coef;
+    const REAL clip_value = (REAL)s->clip_value;
     double grad_lane[ADAM_KERNEL_LANES] = {0};
     double param_lane[ADAM_KERNEL_LANES] = {0};
     double update_lane[ADAM_KERNEL_LANES] = {0};
 
     for (size_t i = 0; i < n; i++) {
-        const REAL raw = NAME(get)(t->grad, i);
+        const REAL raw = NAME(get)(t->grad, i) * unscale;
         const REAL old = NAME(get)(t->p, i);
-        REAL g = s->maximize ? -raw : raw;
+        REAL g = raw;
+        if (s->changes_grad) {
+            g = g * clip_coef;
+            g = g > clip_value ? clip_value : g < -clip_value ? -clip_value : g;
+        }
+        g = s->maximize ? -g : g;
         REAL p = old;
         REAL m = NAME(get)(t->m, i);
         REAL v = NAME(get)(t->v, i);
@@ -70,10 +78,24 @@ static void NAME(step)(const adam_scalars *s, const adam_streams *t, size_t n, a
     sums->update = adam_kernel_add_lanes(update_lane);
 }
 
-static size_t NAME(nonfinite)(const void *data, size_t n)
+static void NAME(norms)(const void *data, size_t n, double scale, adam_norms *norms)
+{
+    double lane[ADAM_KERNEL_LANES] = {0};
+    REAL largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        const REAL x = NAME(get)(data, i) * (REAL)scale;
+        const REAL magnitude = x < 0 ? -x : x;
+        lane[i % ADAM_KERNEL_LANES] = fma((double)x, (double)x, lane[i % ADAM_KERNEL_LANES]);
+        largest = magnitude > largest || isnan(magnitude) ? magnitude : largest;
+    }
+    norms->squares = adam_kernel_add_lanes(lane);
+    norms->largest = (double)largest;
+}
+
+static size_t NAME(nonfinite)(const void *data, size_t n, double scale)
 {
     size_t i = 0;
-    while (i < n && isfinite(NAME(get)(data, i))) {
+    while (i < n && isfinite(NAME(get)(data, i) * (REAL)scale)) {
         i++;
     }
     return i;

@@ -83,8 +83,8 @@ bool adam_optimizer_find(const adam_optimizer *o, const char *name, size_t name_
     return false;
 }
 
-adam_status adam_optimizer_match(const adam_optimizer *o, const adam_tensor *tensor,
-                                 const char *what, size_t *param, adam_error *error)
+adam_status adam_optimizer_match_shape(const adam_optimizer *o, const adam_tensor *tensor,
+                                       const char *what, size_t *param, adam_error *error)
 {
     if (!adam_optimizer_find(o, tensor->name, tensor->name_len, param)) {
         adam_error_set(error, ADAM_UNKNOWN_PARAM,
@@ -94,16 +94,23 @@ adam_status adam_optimizer_match(const adam_optimizer *o, const adam_tensor *ten
         return ADAM_UNKNOWN_PARAM;
     }
     const adam_tensor *own = &o->params[*param].tensor;
-    if (own->dtype != tensor->dtype) {
+    return adam_shape_equal(own->rank, own->shape, tensor->rank, tensor->shape)
+               ? ADAM_OK
+               : adam_error_shapes(error, what, own, tensor);
+}
+
+adam_status adam_optimizer_match(const adam_optimizer *o, const adam_tensor *tensor,
+                                 const char *what, size_t *param, adam_error *error)
+{
+    adam_status st = adam_optimizer_match_shape(o, tensor, what, param, error);
+    const adam_tensor *own = st == ADAM_OK ? &o->params[*param].tensor : NULL;
+    if (own != NULL && own->dtype != tensor->dtype) {
         adam_error_set(error, ADAM_DTYPE_MISMATCH, "%s of '%s' has dtype %s, expected %s", what,
                        own->name, adam_dtype_name(tensor->dtype), adam_dtype_name(own->dtype));
         adam_error_param(error, own->name, own->name_len);
         return ADAM_DTYPE_MISMATCH;
     }
-    if (!adam_shape_equal(own->rank, own->shape, tensor->rank, tensor->shape)) {
-        return adam_error_shapes(error, what, own, tensor);
-    }
-    return ADAM_OK;
+    return st;
 }
 
 adam_status adam_optimizer_sort_names(adam_optimizer *o, adam_error *error)
@@ -147,6 +154,7 @@ adam_status adam_optimizer_create(adam_algorithm algorithm, const adam_group_spe
     o->allocator = *from;
     o->algorithm = algorithm;
     o->bytes = sizeof *o;
+    adam_grad_options_default(&o->grad_options);
     st = adam_optimizer_append_groups(o, groups, n_groups, error);
     if (st != ADAM_OK) {
         adam_optimizer_free(o);
@@ -164,12 +172,23 @@ void adam_optimizer_free(adam_optimizer *o)
     for (size_t i = 0; i < o->n_groups; i++) {
         adam_block_put(o, &o->groups[i].state);
         adam_block_put(o, &o->groups[i].max_exp_avg_sq);
+        adam_block_put(o, &o->groups[i].schedule);
     }
     adam_block_put(o, &o->groups_block);
     adam_block_put(o, &o->params_block);
     adam_block_put(o, &o->by_name_block);
     const adam_allocator allocator = o->allocator;
     allocator.release(allocator.context, o, sizeof *o);
+}
+
+adam_status adam_optimizer_set_grad_options(adam_optimizer *o, const adam_grad_options *options,
+                                            adam_error *error)
+{
+    adam_status st = adam_grad_options_check(options, error);
+    if (st == ADAM_OK) {
+        o->grad_options = *options;
+    }
+    return st;
 }
 
 /* ---- views ---- */
@@ -190,6 +209,14 @@ uint64_t adam_optimizer_step_count(const adam_optimizer *o)
 {
     return o->step;
 }
+uint64_t adam_optimizer_skipped_count(const adam_optimizer *o)
+{
+    return o->skipped;
+}
+adam_grad_options adam_optimizer_grad_options(const adam_optimizer *o)
+{
+    return o->grad_options;
+}
 uint64_t adam_optimizer_numel(const adam_optimizer *o)
 {
     return o->numel;
@@ -202,7 +229,12 @@ size_t adam_optimizer_bytes(const adam_optimizer *o)
 adam_group_view adam_optimizer_group(const adam_optimizer *o, size_t group)
 {
     const adam_group *g = &o->groups[group];
-    return (adam_group_view){g->options, g->first_param, g->n_params};
+    return (adam_group_view){
+        .options = g->options,
+        .schedule = adam_group_schedule(g),
+        .first_param = g->first_param,
+        .n_params = g->n_params,
+    };
 }
 
 adam_param_view adam_optimizer_param(const adam_optimizer *o, size_t param)

@@ -12,7 +12,8 @@ typedef struct adam_block {
 
 typedef struct adam_param {
     adam_tensor tensor; /* name in its group's block, terminated; data: the values */
-    void *exp_avg, *exp_avg_sq, *max_exp_avg_sq;
+    void *exp_avg, *exp_avg_sq;
+    void *max_exp_avg_sq; /* NULL: it has none */
     uint64_t numel, step;
     size_t group;
 } adam_param;
@@ -22,12 +23,14 @@ typedef struct adam_group {
     size_t first_param, n_params;
     adam_block state;          /* values, exp_avg, exp_avg_sq and names of its parameters */
     adam_block max_exp_avg_sq; /* empty until amsgrad is switched on */
+    adam_block schedule;       /* an adam_schedule, or empty */
 } adam_group;
 
 struct adam_optimizer {
     adam_allocator allocator;
     adam_algorithm algorithm;
-    uint64_t step, numel;
+    adam_grad_options grad_options;
+    uint64_t step, skipped, numel;
     size_t bytes; /* held from the allocator */
     adam_group *groups;
     size_t n_groups;
@@ -55,14 +58,28 @@ adam_status adam_group_prepare_options(adam_optimizer *optimizer, size_t group,
 void adam_group_apply_options(adam_optimizer *optimizer, size_t group, const adam_options *options,
                               const adam_block *block);
 
-/* Bytes of the max_exp_avg_sq block of a group, never 0; and giving that block back. */
+/* Bytes of the max_exp_avg_sq block of a group, never 0; giving each of its parameters that has
+ * none its place in that block, at zero; and giving the block back. */
 size_t adam_group_max_bytes(const adam_optimizer *optimizer, size_t group);
+void adam_group_place_max(adam_optimizer *optimizer, size_t group);
 void adam_group_drop_max(adam_optimizer *optimizer, size_t group);
 
-/* Finds the parameter that `tensor` names and holds its dtype and shape against it. `what` begins
- * the message, as in "gradient of 'w' has shape ...". */
+/* Finds the parameter that `tensor` names and holds its shape against it. `what` begins the
+ * message, as in "gradient of 'w' has shape ...". */
+adam_status adam_optimizer_match_shape(const adam_optimizer *optimizer, const adam_tensor *tensor,
+                                       const char *what, size_t *param, adam_error *error);
+/* The same, and its dtype. */
 adam_status adam_optimizer_match(const adam_optimizer *optimizer, const adam_tensor *tensor,
                                  const char *what, size_t *param, adam_error *error);
+
+/* NULL: it has none. */
+static inline adam_schedule *adam_group_schedule(const adam_group *group)
+{
+    return group->schedule.memory;
+}
+/* A copy of `schedule` in a block of its own; empty for NULL. */
+adam_status adam_schedule_copy(adam_optimizer *optimizer, const adam_schedule *schedule,
+                               adam_block *block, adam_error *error);
 
 /* One bit for each parameter, to see a name that comes twice. */
 static inline size_t adam_marks_bytes(size_t n_params)

@@ -20,6 +20,12 @@ void adam_options_default(adam_algorithm algorithm, adam_options *options)
     };
 }
 
+void adam_grad_options_default(adam_grad_options *options)
+{
+    *options =
+        (adam_grad_options){.grad_scale = 1.0, .max_grad_norm = INFINITY, .clip_value = INFINITY};
+}
+
 static adam_status check_not_negative(const char *name, double value, adam_error *error)
 {
     if (isfinite(value) && value >= 0.0) {
@@ -46,4 +52,27 @@ adam_status adam_options_check(const adam_options *options, adam_error *error)
         }
     }
     return st;
+}
+
+adam_status adam_grad_options_check(const adam_grad_options *options, adam_error *error)
+{
+    const float inverse = (float)(1.0 / options->grad_scale);
+    if (!(options->grad_scale > 0.0) || !isnormal(inverse)) {
+        return adam_error_set(
+            error, ADAM_INVALID_OPTION,
+            "grad_scale is %.17g, expected a number > 0 whose inverse is a normal "
+            "float32",
+            options->grad_scale);
+    }
+    if (!(options->max_grad_norm >= 0.0)) {
+        return adam_error_set(error, ADAM_INVALID_OPTION,
+                              "max_grad_norm is %.17g, expected a finite number >= 0",
+                              options->max_grad_norm);
+    }
+    if (!(options->clip_value > 0.0)) {
+        return adam_error_set(error, ADAM_INVALID_OPTION,
+                              "clip_value is %.17g, expected a finite number > 0",
+                              options->clip_value);
+    }
+    return ADAM_OK;
 }

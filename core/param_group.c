@@ -23,6 +23,12 @@ static adam_status check_name(const adam_tensor *t, adam_error *error)
     return ADAM_OK;
 }
 
+/* The type a parameter has in memory, given in `dtype`. */
+static adam_dtype stored_dtype(adam_dtype dtype)
+{
+    return dtype == ADAM_FLOAT64 ? ADAM_FLOAT64 : ADAM_FLOAT32;
+}
+
 /* Where a tensor of `bytes` begins at or after `offset`: on a cache line, if it fills one. */
 static size_t place(size_t offset, size_t bytes)
 {
@@ -49,7 +55,7 @@ static adam_status measure_group(const adam_group_spec *spec, size_t *bytes, ada
             adam_error_param(error, t->name, t->name_len);
             return ADAM_TOO_LARGE;
         }
-        const size_t tensor_bytes = numel * adam_dtype_size(t->dtype);
+        const size_t tensor_bytes = numel * adam_dtype_size(stored_dtype(t->dtype));
         for (int stream = 0; stream < 3; stream++) {
             end = place(end, tensor_bytes) + tensor_bytes;
         }
@@ -72,8 +78,9 @@ static void fill_group(adam_optimizer *o, size_t group, const adam_group_spec *s
         adam_param *p = &o->params[g->first_param + i];
         const adam_tensor *t = &spec->params[i];
         *p = (adam_param){.tensor = *t, .group = group};
+        p->tensor.dtype = stored_dtype(t->dtype);
         (void)adam_shape_numel(t->rank, t->shape, &p->numel);
-        const size_t bytes = p->numel * adam_dtype_size(t->dtype);
+        const size_t bytes = p->numel * adam_dtype_size(p->tensor.dtype);
         void *streams[3];
         for (int stream = 0; stream < 3; stream++) {
             end = place(end, bytes);
@@ -84,7 +91,7 @@ static void fill_group(adam_optimizer *o, size_t group, const adam_group_spec *s
         p->exp_avg = streams[1];
         p->exp_avg_sq = streams[2];
         if (t->data != NULL && bytes > 0) {
-            memcpy(p->tensor.data, t->data, bytes);
+            adam_convert(p->tensor.dtype, p->tensor.data, t->dtype, t->data, p->numel);
         }
         o->numel += p->numel;
     }
@@ -133,6 +140,25 @@ static bool grow_arrays(adam_optimizer *o, size_t more_groups, size_t more_param
         memcpy(o->params, old.params, old.n_params * sizeof *o->params);
     }
     return true;
+}
+
+/* The group's schedule, checked, copied to *block and started, which may change `options`. */
+static adam_status start_schedule(adam_optimizer *o, const adam_group_spec *spec,
+                                  adam_options *options, adam_block *block, adam_error *error)
+{
+    adam_status st = adam_schedule_copy(o, spec->schedule, block, error);
+    adam_schedule *schedule = st == ADAM_OK ? block->memory : NULL;
+    if (schedule == NULL) {
+        return st;
+    }
+    adam_schedule_rewind(schedule);
+    st = adam_schedule_check(schedule, error);
+    if (st == ADAM_OK) {
+        adam_schedule_start(schedule, options);
+    } else {
+        adam_block_put(o, block);
+    }
+    return st;
 }
 
 /* Appends groups to an optimizer; on an error it is as before. */
@@ -185,6 +211,10 @@ adam_status adam_optimizer_append_groups(adam_optimizer *o, const adam_group_spe
             goto undo;
         }
         adam_group_apply_options(o, o->n_groups - 1, &specs[i].options, &block);
+        st = start_schedule(o, &specs[i], &g->options, &g->schedule, error);
+        if (st != ADAM_OK) {
+            goto undo;
+        }
     }
     st = adam_optimizer_sort_names(o, error);
     if (st != ADAM_OK) {
@@ -201,6 +231,7 @@ undo:
     for (size_t i = old.n_groups; i < o->n_groups; i++) {
         adam_block_put(o, &o->groups[i].state);
         adam_block_put(o, &o->groups[i].max_exp_avg_sq);
+        adam_block_put(o, &o->groups[i].schedule);
     }
     restore_arrays(o, &old);
     return st;
@@ -226,6 +257,22 @@ size_t adam_group_max_bytes(const adam_optimizer *o, size_t group)
     return bytes > 0 ? bytes : 1; /* a block says that amsgrad has its memory */
 }
 
+void adam_group_place_max(adam_optimizer *o, size_t group)
+{
+    const adam_group *g = &o->groups[group];
+    size_t end = 0;
+    for (size_t i = 0; i < g->n_params; i++) {
+        adam_param *p = &o->params[g->first_param + i];
+        const size_t bytes = p->numel * adam_dtype_size(p->tensor.dtype);
+        end = place(end, bytes);
+        if (p->max_exp_avg_sq == NULL) {
+            p->max_exp_avg_sq = (char *)g->max_exp_avg_sq.memory + end;
+            memset(p->max_exp_avg_sq, 0, bytes);
+        }
+        end += bytes;
+    }
+}
+
 void adam_group_drop_max(adam_optimizer *o, size_t group)
 {
     adam_group *g = &o->groups[group];
@@ -246,19 +293,22 @@ adam_status adam_group_prepare_options(adam_optimizer *o, size_t group, const ad
     }
     adam_status st = adam_options_check(options, error);
     const adam_group *g = &o->groups[group];
-    if (st != ADAM_OK || !options->amsgrad || g->max_exp_avg_sq.memory != NULL) {
+    if (st != ADAM_OK || !options->amsgrad) {
         return st;
     }
     for (size_t i = 0; i < g->n_params; i++) {
         const adam_param *p = &o->params[g->first_param + i];
-        if (p->step > 0) {
+        if (p->step > 0 && p->max_exp_avg_sq == NULL) {
             adam_error_set(error, ADAM_STATE_MISMATCH,
-                           "amsgrad cannot be switched on: '%s' has taken %llu steps without "
-                           "max_exp_avg_sq",
-                           p->tensor.name, (unsigned long long)p->step);
+                           "amsgrad cannot be switched on: '%s' took its first step without it and "
+                           "has no max_exp_avg_sq",
+                           p->tensor.name);
             adam_error_param(error, p->tensor.name, p->tensor.name_len);
             return ADAM_STATE_MISMATCH;
         }
+    }
+    if (g->max_exp_avg_sq.memory != NULL) {
+        return ADAM_OK;
     }
     const size_t bytes = adam_group_max_bytes(o, group);
     return adam_block_get(o, bytes, block) ? ADAM_OK : adam_error_no_memory(error, bytes);
@@ -269,18 +319,49 @@ void adam_group_apply_options(adam_optimizer *o, size_t group, const adam_option
 {
     adam_group *g = &o->groups[group];
     g->options = *options;
-    if (block->memory == NULL) {
-        return;
+    if (block->memory != NULL) {
+        g->max_exp_avg_sq = *block;
     }
-    g->max_exp_avg_sq = *block;
-    size_t end = 0;
-    for (size_t i = 0; i < g->n_params; i++) {
-        adam_param *p = &o->params[g->first_param + i];
-        const size_t bytes = p->numel * adam_dtype_size(p->tensor.dtype);
-        end = place(end, bytes);
-        p->max_exp_avg_sq = (char *)block->memory + end;
-        end += bytes;
+    if (options->amsgrad) {
+        adam_group_place_max(o, group);
     }
+}
+
+adam_status adam_schedule_copy(adam_optimizer *o, const adam_schedule *schedule, adam_block *block,
+                               adam_error *error)
+{
+    *block = (adam_block){0};
+    if (schedule == NULL) {
+        return ADAM_OK;
+    }
+    const size_t bytes = adam_schedule_bytes(schedule);
+    if (!adam_block_get(o, bytes, block)) {
+        return adam_error_no_memory(error, bytes);
+    }
+    memcpy(block->memory, schedule, bytes);
+    return ADAM_OK;
+}
+
+adam_status adam_optimizer_set_schedule(adam_optimizer *o, size_t group,
+                                        const adam_options *options, const adam_schedule *schedule,
+                                        adam_error *error)
+{
+    adam_block max;
+    adam_block block = {0};
+    adam_options started = *options;
+    adam_status st = adam_group_prepare_options(o, group, options, &max, error);
+    if (st == ADAM_OK) {
+        const adam_group_spec spec = {.schedule = schedule};
+        st = start_schedule(o, &spec, &started, &block, error);
+    }
+    if (st != ADAM_OK) {
+        adam_block_put(o, &max);
+        return st;
+    }
+    adam_group_apply_options(o, group, &started, &max);
+    adam_block_put(o, &o->groups[group].schedule);
+    o->groups[group].schedule = block;
+    return ADAM_OK;
 }
 
 adam_status adam_optimizer_set_options(adam_optimizer *o, size_t group, const adam_options *options,

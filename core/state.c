@@ -92,7 +92,6 @@ static adam_status check_group(const adam_optimizer *o, const adam_state_dict *d
     const adam_group *g = &o->groups[group];
     for (size_t i = g->first_param; i < g->first_param + g->n_params; i++) {
         const adam_param_state *s = &d->params[m->from[i]];
-        const adam_param_state *first = &d->params[m->from[g->first_param]];
         if (s->step > d->step) {
             return mismatch(s, "its step is past the optimizer's", error);
         }
@@ -101,9 +100,6 @@ static adam_status check_group(const adam_optimizer *o, const adam_state_dict *d
         }
         if (d->groups[group].amsgrad && s->max_exp_avg_sq == NULL) {
             return mismatch(s, "its group has amsgrad, so max_exp_avg_sq is needed", error);
-        }
-        if ((s->max_exp_avg_sq == NULL) != (first->max_exp_avg_sq == NULL)) {
-            return mismatch(s, "a group has max_exp_avg_sq for all its parameters or none", error);
         }
     }
     return adam_options_check(&d->groups[group], error);
@@ -114,6 +110,12 @@ static adam_status check_state(const adam_optimizer *o, const adam_state_dict *d
 {
     if (d->step > ADAM_MAX_STEP) {
         return adam_error_set(error, ADAM_STATE_MISMATCH, "step is over 2^53");
+    }
+    if (d->grad_options != NULL) {
+        adam_status st = adam_grad_options_check(d->grad_options, error);
+        if (st != ADAM_OK) {
+            return st;
+        }
     }
     if (d->n_groups != o->n_groups) {
         return adam_error_set(error, ADAM_STATE_MISMATCH,
@@ -129,12 +131,16 @@ static adam_status check_state(const adam_optimizer *o, const adam_state_dict *d
     return ADAM_OK;
 }
 
+/* Whether the group needs room for max_exp_avg_sq. */
 static bool group_has_max(const adam_optimizer *o, const adam_state_dict *d, const matching *m,
                           size_t group)
 {
     const adam_group *g = &o->groups[group];
-    return g->n_params > 0 ? d->params[m->from[g->first_param]].max_exp_avg_sq != NULL
-                           : d->groups[group].amsgrad;
+    bool any = d->groups[group].amsgrad;
+    for (size_t i = g->first_param; !any && i < g->first_param + g->n_params; i++) {
+        any = d->params[m->from[i]].max_exp_avg_sq != NULL;
+    }
+    return any;
 }
 
 /* Gets, for each group that needs one and has none, the block of max_exp_avg_sq. */
@@ -152,16 +158,50 @@ static adam_status prepare_max(adam_optimizer *o, const adam_state_dict *d, cons
     return ADAM_OK;
 }
 
-static void apply_state(adam_optimizer *o, const adam_state_dict *d, const matching *m,
-                        adam_block *blocks)
+/* Copies of the schedules, in `blocks`. */
+static adam_status prepare_schedules(adam_optimizer *o, const adam_state_dict *d,
+                                     adam_block *blocks, adam_error *error)
 {
-    o->step = d->step;
+    adam_status st = ADAM_OK;
+    for (size_t i = 0; d->schedules != NULL && st == ADAM_OK && i < o->n_groups; i++) {
+        if (d->schedules[i] != NULL) {
+            st = adam_schedule_check(d->schedules[i], error);
+        }
+        if (st == ADAM_OK) {
+            st = adam_schedule_copy(o, d->schedules[i], &blocks[i], error);
+        }
+    }
+    return st;
+}
+
+/* `max` and `schedules` hold a block for each group, which they get. */
+static void apply_groups(adam_optimizer *o, const adam_state_dict *d, const matching *m,
+                         const adam_block *max, const adam_block *schedules)
+{
     for (size_t i = 0; i < o->n_groups; i++) {
+        adam_group *g = &o->groups[i];
+        g->options = d->groups[i];
+        adam_block_put(o, &g->schedule);
+        g->schedule = schedules[i];
         if (!group_has_max(o, d, m, i)) {
             adam_group_drop_max(o, i);
+            continue;
         }
-        adam_group_apply_options(o, i, &d->groups[i], &blocks[i]);
+        if (max[i].memory != NULL) {
+            g->max_exp_avg_sq = max[i];
+        }
+        adam_group_place_max(o, i);
     }
+}
+
+static void apply_state(adam_optimizer *o, const adam_state_dict *d, const matching *m,
+                        const adam_block *max, const adam_block *schedules)
+{
+    o->step = d->step;
+    if (d->grad_options != NULL) {
+        o->grad_options = *d->grad_options;
+    }
+    apply_groups(o, d, m, max, schedules);
     for (size_t i = 0; i < o->n_params; i++) {
         adam_param *p = &o->params[i];
         const adam_param_state *s = &d->params[m->from[i]];
@@ -171,6 +211,8 @@ static void apply_state(adam_optimizer *o, const adam_state_dict *d, const match
         copy(p, p->exp_avg_sq, s->exp_avg_sq);
         if (s->max_exp_avg_sq != NULL) {
             copy(p, p->max_exp_avg_sq, s->max_exp_avg_sq);
+        } else {
+            p->max_exp_avg_sq = NULL;
         }
     }
 }
@@ -188,18 +230,22 @@ adam_status adam_optimizer_load_state(adam_optimizer *o, const adam_state_dict *
     if (st != ADAM_OK) {
         goto out;
     }
-    const size_t list_bytes = o->n_groups * sizeof(adam_block);
+    const size_t list_bytes = 2 * o->n_groups * sizeof(adam_block);
     if (!adam_block_get(o, list_bytes, &list)) {
         st = adam_error_no_memory(error, list_bytes);
         goto out;
     }
-    adam_block *blocks = list.memory;
-    st = prepare_max(o, d, &m, blocks, error);
+    adam_block *max = list.memory;
+    adam_block *schedules = max + o->n_groups;
+    st = prepare_max(o, d, &m, max, error);
     if (st == ADAM_OK) {
-        apply_state(o, d, &m, blocks);
+        st = prepare_schedules(o, d, schedules, error);
+    }
+    if (st == ADAM_OK) {
+        apply_state(o, d, &m, max, schedules);
     } else {
-        for (size_t i = 0; i < o->n_groups; i++) {
-            adam_block_put(o, &blocks[i]);
+        for (size_t i = 0; i < 2 * o->n_groups; i++) {
+            adam_block_put(o, &max[i]);
         }
     }
 out:

@@ -1,51 +1,18 @@
 /* step.c: one step of the optimizer. Checks whole, then applies what cannot fail. The arithmetic
  * on elements is the kernel's; the scalars, computed in double, are made here. */
 #include <math.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
-#include "kernel.h"
-#include "optimizer_internal.h"
 #include "pool_run.h"
+#include "step_internal.h"
 
-/* Elements of a chunk: the unit of work and of summation. Changing it changes the norms' last bits.
- */
-#define CHUNK ((uint64_t)16384)
 /* A step of fewer chunks than this is not worth waking threads for. */
 #define POOL_MIN_CHUNKS 4
 
-/* A gradient and the parameter it belongs to. */
-typedef struct entry {
-    adam_param *param;
-    void *grad;
-    size_t first_chunk; /* of the step */
-    size_t scalars;     /* index */
-} entry;
-
-struct adam_step_plan {
-    adam_optimizer *optimizer;
-    const adam_kernel *kernel;
-    adam_pool *pool;
-    const adam_options *groups; /* copy of the overrides, or NULL */
-    adam_block *max_blocks;     /* one for each group, where there are overrides */
-    bool params_into_grads;
-    size_t n_entries, n_scalars, n_chunks;
-    entry *entries;
-    adam_scalars *scalars;
-    adam_sums *sums; /* one for each chunk */
-    adam_block entries_block, chunks_block, groups_block;
-    atomic_size_t bad_chunk; /* lowest chunk seen with a NaN or infinity */
-};
-
-static size_t chunk_count(uint64_t numel)
-{
-    return (size_t)((numel + CHUNK - 1) / CHUNK);
-}
-
 /* The entry that chunk `item` of the step belongs to. Entries without elements have no chunk. */
-static const entry *find_entry(const adam_step_plan *plan, size_t item)
+static const adam_step_entry *find_entry(const adam_step_plan *plan, size_t item)
 {
     size_t low = 0;
     size_t high = plan->n_entries;
@@ -60,97 +27,37 @@ static const entry *find_entry(const adam_step_plan *plan, size_t item)
     return &plan->entries[low];
 }
 
-/* Where chunk `item` lies: its entry, the byte offset in each stream, and its elements. */
-typedef struct span {
-    const entry *entry;
-    size_t offset, n;
-    bool f64;
-} span;
-
-static span find_span(const adam_step_plan *plan, size_t item)
+adam_step_span adam_step_find_span(const adam_step_plan *plan, size_t item)
 {
-    const entry *e = find_entry(plan, item);
-    const uint64_t first = (item - e->first_chunk) * CHUNK;
+    const adam_step_entry *e = find_entry(plan, item);
+    const uint64_t first = (item - e->first_chunk) * ADAM_STEP_CHUNK;
     const uint64_t left = e->param->numel - first;
-    return (span){
+    return (adam_step_span){
         .entry = e,
-        .offset = first * adam_dtype_size(e->param->tensor.dtype),
-        .n = (size_t)(left < CHUNK ? left : CHUNK),
+        .first = first,
+        .n = (size_t)(left < ADAM_STEP_CHUNK ? left : ADAM_STEP_CHUNK),
         .f64 = e->param->tensor.dtype == ADAM_FLOAT64,
     };
 }
 
-static void *at(void *stream, size_t offset)
+void *adam_step_at(const adam_step_span *s, void *stream)
 {
-    return stream == NULL ? NULL : (char *)stream + offset;
+    const size_t size = s->f64 ? sizeof(double) : sizeof(float);
+    return stream == NULL ? NULL : (char *)stream + s->first * size;
 }
 
-/* ---- check ---- */
-
-static size_t first_nonfinite(const adam_step_plan *plan, const span *s)
+void adam_step_each_chunk(adam_step_plan *plan, void (*fn)(void *, size_t))
 {
-    const void *grad = (const char *)s->entry->grad + s->offset;
-    return s->f64 ? plan->kernel->nonfinite_f64(grad, s->n)
-                  : plan->kernel->nonfinite_f32(grad, s->n);
+    adam_pool *pool = plan->n_chunks >= POOL_MIN_CHUNKS ? plan->pool : NULL;
+    adam_pool_run(pool, plan->n_chunks, fn, plan);
 }
 
-static void scan_chunk(void *context, size_t item)
-{
-    adam_step_plan *plan = context;
-    const span s = find_span(plan, item);
-    if (first_nonfinite(plan, &s) == s.n) {
-        return;
-    }
-    size_t lowest = atomic_load(&plan->bad_chunk);
-    while (item < lowest && !atomic_compare_exchange_weak(&plan->bad_chunk, &lowest, item)) {
-    }
-}
-
-static adam_pool *pool_for(const adam_step_plan *plan)
-{
-    return plan->n_chunks >= POOL_MIN_CHUNKS ? plan->pool : NULL;
-}
-
-static adam_status check_finite(adam_step_plan *plan, adam_error *error)
-{
-    atomic_store(&plan->bad_chunk, plan->n_chunks);
-    adam_pool_run(pool_for(plan), plan->n_chunks, scan_chunk, plan);
-    const size_t item = atomic_load(&plan->bad_chunk);
-    if (item == plan->n_chunks) {
-        return ADAM_OK;
-    }
-    const span s = find_span(plan, item);
-    const size_t at_element = first_nonfinite(plan, &s);
-    const char *grad = (const char *)s.entry->grad + s.offset;
-    double value = 0.0;
-    if (s.f64) {
-        memcpy(&value, grad + at_element * sizeof value, sizeof value);
-    } else {
-        float single;
-        memcpy(&single, grad + at_element * sizeof single, sizeof single);
-        value = single;
-    }
-    const uint64_t index = (item - s.entry->first_chunk) * CHUNK + at_element;
-    const adam_tensor *t = &s.entry->param->tensor;
-    adam_error_set(error, ADAM_NON_FINITE,
-                   "gradient of '%s' is %s at element %llu (row-major), expected finite numbers",
-                   t->name,
-                   isnan(value) ? "NaN"
-                   : value > 0  ? "Infinity"
-                                : "-Infinity",
-                   (unsigned long long)index);
-    adam_error_param(error, t->name, t->name_len);
-    if (error != NULL) {
-        error->has_index = true;
-        error->index = index;
-    }
-    return ADAM_NON_FINITE;
-}
+/* ---- prepare ---- */
 
 static int compare_entries(const void *a, const void *b)
 {
-    const adam_param *x = ((const entry *)a)->param;
-    const adam_param *y = ((const entry *)b)->param;
+    const adam_param *x = ((const adam_step_entry *)a)->param;
+    const adam_param *y = ((const adam_step_entry *)b)->param;
     return (x > y) - (x < y);
 }
 
@@ -163,7 +70,7 @@ static adam_status match_gradients(adam_step_plan *plan, const adam_step_args *a
     for (size_t i = 0; i < args->n_grads; i++) {
         const adam_tensor *t = &args->grads[i];
         size_t param;
-        adam_status st = adam_optimizer_match(o, t, "gradient", &param, error);
+        adam_status st = adam_optimizer_match_shape(o, t, "gradient", &param, error);
         if (st != ADAM_OK) {
             return st;
         }
@@ -173,7 +80,15 @@ static adam_status match_gradients(adam_step_plan *plan, const adam_step_args *a
             adam_error_param(error, t->name, t->name_len);
             return ADAM_DUPLICATE_PARAM;
         }
-        plan->entries[i] = (entry){.param = &o->params[param], .grad = t->data};
+        const adam_tensor *out = args->out != NULL ? &args->out[i] : NULL;
+        plan->entries[i] = (adam_step_entry){
+            .param = &o->params[param],
+            .grad = t->data,
+            .grad_dtype = t->dtype,
+            .out = out != NULL ? out->data : NULL,
+            .out_dtype = out != NULL ? out->dtype : t->dtype,
+        };
+        plan->converted += adam_step_converts(&plan->entries[i]);
         sorted = sorted && (i == 0 || plan->entries[i - 1].param < plan->entries[i].param);
     }
     if (!sorted) {
@@ -181,7 +96,7 @@ static adam_status match_gradients(adam_step_plan *plan, const adam_step_args *a
     }
     for (size_t i = 0; i < args->n_grads; i++) {
         plan->entries[i].first_chunk = plan->n_chunks;
-        plan->n_chunks += chunk_count(plan->entries[i].param->numel);
+        plan->n_chunks += adam_step_chunks(plan->entries[i].param->numel);
     }
     return ADAM_OK;
 }
@@ -190,7 +105,7 @@ static adam_status match_gradients(adam_step_plan *plan, const adam_step_args *a
 static void number_scalars(adam_step_plan *plan)
 {
     for (size_t i = 0; i < plan->n_entries; i++) {
-        entry *e = &plan->entries[i];
+        adam_step_entry *e = &plan->entries[i];
         const adam_param *before = i > 0 ? e[-1].param : NULL;
         if (before == NULL || before->group != e->param->group || before->step != e->param->step) {
             plan->n_scalars++;
@@ -198,8 +113,6 @@ static void number_scalars(adam_step_plan *plan)
         e->scalars = plan->n_scalars - 1;
     }
 }
-
-/* ---- prepare ---- */
 
 /* Checks the overrides and gets what they need. */
 static adam_status prepare_overrides(adam_step_plan *plan, const adam_options *groups,
@@ -234,31 +147,37 @@ static adam_status prepare(adam_step_plan *plan, const adam_step_args *args, ada
     if (n == 0) {
         return adam_error_set(error, ADAM_EMPTY, "a step needs at least one gradient");
     }
-    const size_t entry_bytes = n * sizeof(entry) + adam_marks_bytes(o->n_params);
+    const size_t entry_bytes = n * sizeof(adam_step_entry) + adam_marks_bytes(o->n_params);
     if (!adam_block_get(o, entry_bytes, &plan->entries_block)) {
         return adam_error_no_memory(error, entry_bytes);
     }
     plan->entries = plan->entries_block.memory;
     plan->n_entries = n;
     adam_status st = match_gradients(plan, args, (unsigned char *)(plan->entries + n), error);
-    if (st == ADAM_OK) {
-        st = check_finite(plan, error);
-    }
     if (st == ADAM_OK && args->groups != NULL) {
         st = prepare_overrides(plan, args->groups, error);
+    }
+    if (st == ADAM_OK) {
+        st = adam_grad_options_check(&plan->grad_options, error);
+    }
+    for (size_t i = 0; st == ADAM_OK && i < o->n_groups; i++) {
+        const adam_schedule *schedule = adam_group_schedule(&o->groups[i]);
+        st = schedule != NULL ? adam_schedule_can_step(schedule, error) : ADAM_OK;
     }
     if (st != ADAM_OK) {
         return st;
     }
     number_scalars(plan);
-    const size_t chunk_bytes =
-        plan->n_scalars * sizeof(adam_scalars) + plan->n_chunks * sizeof(adam_sums);
+    const size_t n_norms = isfinite(plan->grad_options.max_grad_norm) ? plan->n_chunks : 0;
+    const size_t chunk_bytes = plan->n_scalars * sizeof(adam_scalars) +
+                               plan->n_chunks * sizeof(adam_sums) + n_norms * sizeof(adam_norms);
     if (!adam_block_get(o, chunk_bytes, &plan->chunks_block)) {
         return adam_error_no_memory(error, chunk_bytes);
     }
     plan->scalars = plan->chunks_block.memory;
     plan->sums = (adam_sums *)(plan->scalars + plan->n_scalars);
-    return ADAM_OK;
+    plan->norms = (adam_norms *)(plan->sums + plan->n_chunks);
+    return adam_step_check_gradients(plan, error);
 }
 
 adam_status adam_step_prepare(adam_optimizer *o, const adam_step_args *args, adam_step_plan **out,
@@ -273,7 +192,7 @@ adam_status adam_step_prepare(adam_optimizer *o, const adam_step_args *args, ada
     plan->optimizer = o;
     plan->kernel = adam_kernel_get();
     plan->pool = args->pool;
-    plan->params_into_grads = args->params_into_grads;
+    plan->grad_options = args->grad_options != NULL ? *args->grad_options : o->grad_options;
     adam_status st = prepare(plan, args, error);
     if (st != ADAM_OK) {
         adam_step_discard(plan);
@@ -302,12 +221,14 @@ void adam_step_discard(adam_step_plan *plan)
 /* ---- apply ---- */
 
 /* The scalars of a parameter's step number `t`, in the order of torch's _single_tensor_adam. */
-static adam_scalars make_scalars(adam_algorithm algorithm, const adam_options *g, uint64_t t)
+static adam_scalars make_scalars(const adam_step_plan *plan, const adam_options *g, uint64_t t)
 {
+    const adam_algorithm algorithm = plan->optimizer->algorithm;
     const double step = (double)t;
     const double bias1 = 1.0 - pow(g->betas[0], step);
     const double bias2 = 1.0 - pow(g->betas[1], step);
     const bool decays = g->weight_decay != 0.0;
+    const double clip_value = plan->grad_options.clip_value;
     return (adam_scalars){
         .lerp_weight = 1.0 - g->betas[0],
         .beta2 = g->betas[1],
@@ -320,49 +241,56 @@ static adam_scalars make_scalars(adam_algorithm algorithm, const adam_options *g
         .has_l2 = decays && algorithm == ADAM_ALGORITHM_ADAM,
         .has_decay = decays && algorithm == ADAM_ALGORITHM_ADAMW,
         .maximize = g->maximize,
+        .changes_grad = plan->unscale != 1.0 || plan->clip_coef != 1.0 || isfinite(clip_value),
+        .unscale = plan->unscale,
+        .clip_coef = plan->clip_coef,
+        .clip_value = clip_value,
     };
+}
+
+static void run_kernel(adam_step_plan *plan, size_t item, const adam_step_span *s, const void *grad)
+{
+    const adam_step_entry *e = s->entry;
+    const adam_param *p = e->param;
+    const adam_dtype dtype = p->tensor.dtype;
+    const bool amsgrad = plan->optimizer->groups[p->group].options.amsgrad;
+    const bool direct = e->out != NULL && e->out_dtype == dtype;
+    const adam_streams streams = {
+        .p = adam_step_at(s, p->tensor.data),
+        .m = adam_step_at(s, p->exp_avg),
+        .v = adam_step_at(s, p->exp_avg_sq),
+        .vmax = amsgrad ? adam_step_at(s, p->max_exp_avg_sq) : NULL,
+        .grad = grad,
+        .out = direct ? adam_step_at(s, e->out) : NULL,
+    };
+    adam_kernel_step_fn *step = s->f64 ? plan->kernel->step_f64 : plan->kernel->step_f32;
+    step(&plan->scalars[e->scalars], &streams, s->n, &plan->sums[item]);
+    if (e->out != NULL && !direct) {
+        adam_convert(e->out_dtype, e->out + s->first * adam_dtype_size(e->out_dtype), dtype,
+                     streams.p, s->n);
+    }
+}
+
+static __attribute__((noinline)) void run_kernel_converted(adam_step_plan *plan, size_t item,
+                                                           const adam_step_span *s)
+{
+    adam_step_room room;
+    run_kernel(plan, item, s, adam_step_convert_gradient(s, &room));
 }
 
 static void step_chunk(void *context, size_t item)
 {
     adam_step_plan *plan = context;
-    const span s = find_span(plan, item);
-    const adam_param *p = s.entry->param;
-    const bool amsgrad = plan->optimizer->groups[p->group].options.amsgrad;
-    void *grad = at(s.entry->grad, s.offset);
-    const adam_streams streams = {
-        .p = at(p->tensor.data, s.offset),
-        .m = at(p->exp_avg, s.offset),
-        .v = at(p->exp_avg_sq, s.offset),
-        .vmax = amsgrad ? at(p->max_exp_avg_sq, s.offset) : NULL,
-        .grad = grad,
-        .out = plan->params_into_grads ? grad : NULL,
-    };
-    adam_kernel_step_fn *step = s.f64 ? plan->kernel->step_f64 : plan->kernel->step_f32;
-    step(&plan->scalars[s.entry->scalars], &streams, s.n, &plan->sums[item]);
-}
-
-/* Adds the chunks of each parameter, then the parameters, in order. */
-static adam_sums add_sums(const adam_step_plan *plan)
-{
-    adam_sums total = {0};
-    for (size_t i = 0; i < plan->n_entries; i++) {
-        const entry *e = &plan->entries[i];
-        adam_sums own = {0};
-        const size_t end = e->first_chunk + chunk_count(e->param->numel);
-        for (size_t c = e->first_chunk; c < end; c++) {
-            own.grad += plan->sums[c].grad;
-            own.param += plan->sums[c].param;
-            own.update += plan->sums[c].update;
-        }
-        total.grad += own.grad;
-        total.param += own.param;
-        total.update += own.update;
+    const adam_step_span s = adam_step_find_span(plan, item);
+    if (adam_step_converts(s.entry)) {
+        run_kernel_converted(plan, item, &s);
+    } else {
+        run_kernel(plan, item, &s, adam_step_gradient(&s));
     }
-    return total;
 }
 
-void adam_step_apply(adam_step_plan *plan, adam_step_stats *stats)
+/* Changes everything that the step changes, but for the optimizer's own step count. */
+static void apply(adam_step_plan *plan)
 {
     adam_optimizer *o = plan->optimizer;
     for (size_t i = 0; plan->groups != NULL && i < o->n_groups; i++) {
@@ -370,23 +298,89 @@ void adam_step_apply(adam_step_plan *plan, adam_step_stats *stats)
         plan->max_blocks[i] = (adam_block){0};
     }
     for (size_t i = 0; i < plan->n_entries; i++) {
-        const entry *e = &plan->entries[i];
+        const adam_step_entry *e = &plan->entries[i];
+        const adam_options *options = &o->groups[e->param->group].options;
         e->param->step++;
+        if (e->param->step == 1 && !options->amsgrad) {
+            e->param->max_exp_avg_sq = NULL; /* as torch, which makes the state at the first step */
+        }
         if (i == 0 || e[-1].scalars != e->scalars) {
-            plan->scalars[e->scalars] =
-                make_scalars(o->algorithm, &o->groups[e->param->group].options, e->param->step);
+            plan->scalars[e->scalars] = make_scalars(plan, options, e->param->step);
         }
     }
-    adam_pool_run(pool_for(plan), plan->n_chunks, step_chunk, plan);
-    o->step++;
+    adam_step_each_chunk(plan, step_chunk);
+    for (size_t i = 0; i < o->n_groups; i++) {
+        if (adam_group_schedule(&o->groups[i]) != NULL) {
+            adam_schedule_step(adam_group_schedule(&o->groups[i]), &o->groups[i].options);
+        }
+    }
+}
+
+/* ---- what it did ---- */
+
+static void add_sums(adam_sums *to, const adam_sums *more)
+{
+    to->grad += more->grad;
+    to->param += more->param;
+    to->update += more->update;
+}
+
+static adam_group_stats make_stats(const adam_sums *sums)
+{
+    return (adam_group_stats){
+        .grad_norm = sqrt(sums->grad),
+        .param_norm = sqrt(sums->param),
+        .update_norm = sqrt(sums->update),
+    };
+}
+
+/* Adds the chunks of each parameter, then the parameters, in order, of each group and of all. */
+static adam_group_stats collect_stats(const adam_step_plan *plan, adam_group_stats *groups)
+{
+    adam_sums total = {0};
+    adam_sums group = {0};
+    for (size_t i = 0; groups != NULL && i < plan->optimizer->n_groups; i++) {
+        groups[i] = (adam_group_stats){0};
+    }
+    for (size_t i = 0; i < plan->n_entries; i++) {
+        const adam_step_entry *e = &plan->entries[i];
+        adam_sums own = {0};
+        const size_t end = e->first_chunk + adam_step_chunks(e->param->numel);
+        for (size_t c = e->first_chunk; c < end; c++) {
+            add_sums(&own, &plan->sums[c]);
+        }
+        if (i > 0 && e[-1].param->group != e->param->group) {
+            group = (adam_sums){0};
+        }
+        add_sums(&group, &own);
+        add_sums(&total, &own);
+        if (groups != NULL) {
+            groups[e->param->group] = make_stats(&group);
+        }
+    }
+    return make_stats(&total);
+}
+
+void adam_step_apply(adam_step_plan *plan, adam_step_stats *stats, adam_group_stats *groups)
+{
+    adam_optimizer *o = plan->optimizer;
+    if (plan->skipped) {
+        adam_step_skip(plan);
+        o->skipped++;
+    } else {
+        apply(plan);
+        o->step++;
+    }
+    const adam_group_stats total = collect_stats(plan, groups);
     if (stats != NULL) {
-        const adam_sums sums = add_sums(plan);
         *stats = (adam_step_stats){
             .step = o->step,
-            .grad_norm = sqrt(sums.grad),
-            .param_norm = sqrt(sums.param),
-            .update_norm = sqrt(sums.update),
-            .clip_coef = 1.0,
+            .grad_norm = total.grad_norm,
+            .param_norm = total.param_norm,
+            .update_norm = total.update_norm,
+            .clip_coef = plan->clip_coef,
+            .skipped = plan->skipped,
+            .converted = plan->converted,
         };
     }
     adam_step_discard(plan);
@@ -398,7 +392,7 @@ adam_status adam_optimizer_step(adam_optimizer *o, const adam_step_args *args,
     adam_step_plan *plan = NULL;
     adam_status st = adam_step_prepare(o, args, &plan, error);
     if (st == ADAM_OK) {
-        adam_step_apply(plan, stats);
+        adam_step_apply(plan, stats, NULL);
     }
     return st;
 }

@@ -5,12 +5,20 @@
 
 size_t adam_dtype_size(adam_dtype dtype)
 {
-    return dtype == ADAM_FLOAT64 ? sizeof(double) : sizeof(float);
+    static const size_t sizes[] = {[ADAM_FLOAT32] = sizeof(float),
+                                   [ADAM_FLOAT64] = sizeof(double),
+                                   [ADAM_BFLOAT16] = sizeof(uint16_t),
+                                   [ADAM_FLOAT16] = sizeof(uint16_t)};
+    return sizes[dtype];
 }
 
 const char *adam_dtype_name(adam_dtype dtype)
 {
-    return dtype == ADAM_FLOAT64 ? "float64" : "float32";
+    static const char *const names[] = {[ADAM_FLOAT32] = "float32",
+                                        [ADAM_FLOAT64] = "float64",
+                                        [ADAM_BFLOAT16] = "bfloat16",
+                                        [ADAM_FLOAT16] = "float16"};
+    return names[dtype];
 }
 
 bool adam_shape_numel(int rank, const uint64_t *shape, uint64_t *numel)

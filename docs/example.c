@@ -48,13 +48,13 @@ int main(void)
         return refused(&error);
     }
 
-    /* The gradients' memory is ours. With params_into_grads each step writes the new parameters
+    /* The gradients' memory is ours. With out = grads each step writes the new parameters
      * over them, so that they need not be fetched. */
     double values[2] = {0, 0};
     adam_tensor grads[2] = {params[0], params[1]};
     grads[0].data = &values[0];
     grads[1].data = &values[1];
-    const adam_step_args args = {.grads = grads, .n_grads = 2, .params_into_grads = true};
+    const adam_step_args args = {.grads = grads, .n_grads = 2, .out = grads};
     adam_step_stats stats = {0};
     for (int step = 0; step < STEPS; step++) {
         gradient(values[0], values[1], &values[0], &values[1]);

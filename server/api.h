@@ -34,6 +34,8 @@ typedef struct api_context {
 
 typedef struct api_query {
     show_data data;
+    bool has_dtype; /* `dtype`: of the parameters in the reply */
+    adam_dtype dtype;
     size_t limit;
     char prefix[REGISTRY_MAX_NAME + 1], after[REGISTRY_MAX_NAME + 1];
 } api_query;

@@ -5,6 +5,7 @@
 #include "codec_numbers.h"
 #include "codec_safetensors.h"
 #include "codec_tensor_body.h"
+#include "outgoing.h"
 
 static bool no_memory(problem *p)
 {
@@ -50,6 +51,34 @@ static bool publish_copy(api_context *ctx, instance *inst, problem *p)
     return true;
 }
 
+/* Begins the header of a file of all parameters. */
+static void begin_header(api_context *ctx, const adam_optimizer *o, text *t)
+{
+    text step = {.pool = ctx->buffers};
+    json_add_uint(&step, adam_optimizer_step_count(o));
+    safetensors_begin(t);
+    if (!step.failed) {
+        safetensors_add_metadata(t, "step", step.buffer->data, step.buffer->length);
+    }
+    t->failed = t->failed || step.failed;
+    text_drop(&step);
+    safetensors_end_metadata(t);
+}
+
+/* Ends the header of a file with that data, and makes it the reply. */
+static bool end_file(api_request *rq, text *t, buffer *data, size_t offset, size_t length, reply *r,
+                     problem *p)
+{
+    safetensors_end(t);
+    if (t->failed) {
+        text_drop(t);
+        return no_memory(p);
+    }
+    reply_tensors(r, rq->wanted, t, data, offset, length);
+    return true;
+}
+
+/* All parameters in the types they have: what is published, or a copy that is published now. */
 static bool all_as_safetensors(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     instance *inst = rq->instance;
@@ -58,43 +87,30 @@ static bool all_as_safetensors(api_context *ctx, api_request *rq, reply *r, prob
         return false;
     }
     text t = {.pool = ctx->buffers};
-    safetensors_begin(&t);
-    text step = {.pool = ctx->buffers};
-    json_add_uint(&step, adam_optimizer_step_count(o));
-    if (!step.failed) {
-        safetensors_add_metadata(&t, "step", step.buffer->data, step.buffer->length);
-    }
-    text_drop(&step);
-    safetensors_end_metadata(&t);
+    begin_header(ctx, o, &t);
     const size_t *offset = (const void *)inst->params.offsets->data;
     for (size_t i = 0; i < adam_optimizer_param_count(o); i++) {
         const adam_tensor tensor = adam_optimizer_param(o, i).tensor;
         (void)safetensors_add_tensor(&t, "", &tensor, offset[i]);
     }
-    safetensors_end(&t);
-    if (t.failed) {
-        text_drop(&t);
-        return no_memory(p);
+    if (!end_file(rq, &t, inst->params.data, inst->params.data_offset, inst->params.data_length, r,
+                  p)) {
+        return false;
     }
-    reply_tensors(r, rq->wanted, &t, inst->params.data, inst->params.data_offset,
-                  inst->params.data_length);
     if (inst->params.data_length < API_PUBLISH_MIN) {
         instance_unpublish(inst);
     }
     return true;
 }
 
-bool api_get_params(api_context *ctx, api_request *rq, reply *r, problem *p)
+static bool all_as_json(api_context *ctx, const adam_optimizer *o, const adam_tensor *tensors,
+                        reply *r, problem *p)
 {
-    if (rq->wanted != MEDIA_JSON) {
-        return all_as_safetensors(ctx, rq, r, p);
-    }
-    const adam_optimizer *o = rq->instance->optimizer;
     text t = {.pool = ctx->buffers};
     text_add_format(&t, "{\"step\": %llu, \"params\": {",
                     (unsigned long long)adam_optimizer_step_count(o));
     for (size_t i = 0; i < adam_optimizer_param_count(o) && !t.failed; i++) {
-        const adam_tensor tensor = adam_optimizer_param(o, i).tensor;
+        const adam_tensor tensor = tensors != NULL ? tensors[i] : adam_optimizer_param(o, i).tensor;
         text_add_string(&t, i > 0 ? ", " : "");
         json_add_string(&t, tensor.name, tensor.name_len);
         text_add_string(&t, ": ");
@@ -102,6 +118,37 @@ bool api_get_params(api_context *ctx, api_request *rq, reply *r, problem *p)
     }
     text_add_string(&t, "}}");
     return reply_json(r, 200, &t, p);
+}
+
+/* All parameters in another type. */
+static bool all_converted(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    const adam_optimizer *o = rq->instance->optimizer;
+    const size_t n = adam_optimizer_param_count(o);
+    outgoing out;
+    bool done = outgoing_of_params(ctx->buffers, o, 0, n, rq->query.dtype, &out) || no_memory(p);
+    if (done && rq->wanted == MEDIA_JSON) {
+        done = all_as_json(ctx, o, out.tensors, r, p);
+    } else if (done) {
+        text t = {.pool = ctx->buffers};
+        uint64_t end = 0;
+        begin_header(ctx, o, &t);
+        for (size_t i = 0; i < n; i++) {
+            end = safetensors_add_tensor(&t, "", &out.tensors[i], end);
+        }
+        done = end_file(rq, &t, out.data, out.data_offset, out.data_length, r, p);
+    }
+    outgoing_drop(&out);
+    return done;
+}
+
+bool api_get_params(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    if (rq->query.has_dtype) {
+        return all_converted(ctx, rq, r, p);
+    }
+    return rq->wanted == MEDIA_JSON ? all_as_json(ctx, rq->instance->optimizer, NULL, r, p)
+                                    : all_as_safetensors(ctx, rq, r, p);
 }
 
 bool api_put_params(api_context *ctx, api_request *rq, reply *r, problem *p)
@@ -140,18 +187,18 @@ static bool find_param(const api_request *rq, size_t *param, problem *p)
     return false;
 }
 
-/* One parameter as a safetensors file. */
-static bool one_as_safetensors(api_context *ctx, const api_request *rq, size_t param, reply *r,
-                               problem *p)
+/* One parameter, or its converted copy, as a safetensors file. */
+static bool one_as_safetensors(api_context *ctx, const api_request *rq, const adam_tensor *tensor,
+                               reply *r, problem *p)
 {
-    const adam_param_view v = adam_optimizer_param(rq->instance->optimizer, param);
-    const size_t bytes = v.numel * adam_dtype_size(v.tensor.dtype);
+    uint64_t numel = 0;
+    (void)adam_shape_numel(tensor->rank, tensor->shape, &numel);
     text t = {.pool = ctx->buffers};
     safetensors_begin(&t);
     safetensors_end_metadata(&t);
-    (void)safetensors_add_tensor(&t, "", &v.tensor, 0);
+    (void)safetensors_add_tensor(&t, "", tensor, 0);
     safetensors_end(&t);
-    text_add(&t, v.tensor.data, bytes);
+    text_add(&t, tensor->data, numel * adam_dtype_size(tensor->dtype));
     if (t.failed) {
         text_drop(&t);
         return no_memory(p);
@@ -164,16 +211,27 @@ static bool one_as_safetensors(api_context *ctx, const api_request *rq, size_t p
 
 bool api_get_param(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
+    const adam_optimizer *o = rq->instance->optimizer;
     size_t param;
+    outgoing out = {0};
     if (!find_param(rq, &param, p)) {
         return false;
     }
-    if (rq->wanted != MEDIA_JSON) {
-        return one_as_safetensors(ctx, rq, param, r, p);
+    adam_tensor tensor = adam_optimizer_param(o, param).tensor;
+    bool done = true;
+    if (rq->query.has_dtype) {
+        done = outgoing_of_params(ctx->buffers, o, param, 1, rq->query.dtype, &out) || no_memory(p);
+        tensor = done ? out.tensors[0] : tensor;
     }
-    text t = {.pool = ctx->buffers};
-    show_param(&t, rq->instance->optimizer, param, SHOW_DATA_ALL);
-    return reply_json(r, 200, &t, p);
+    if (done && rq->wanted != MEDIA_JSON) {
+        done = one_as_safetensors(ctx, rq, &tensor, r, p);
+    } else if (done) {
+        text t = {.pool = ctx->buffers};
+        show_tensor(&t, &tensor, SHOW_DATA_ALL);
+        done = reply_json(r, 200, &t, p);
+    }
+    outgoing_drop(&out);
+    return done;
 }
 
 bool api_get_state(api_context *ctx, api_request *rq, reply *r, problem *p)

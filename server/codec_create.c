@@ -278,7 +278,8 @@ static codec_status read_short_form(buffer_pool *pool, creation *c, codec_error 
         st = read_short_param(c->doc, p, &c->list, error);
     }
     if (st == CODEC_OK) {
-        c->groups[0] = (adam_group_spec){c->defaults, c->list.tensors, c->list.n};
+        c->groups[0] = (adam_group_spec){
+            .options = c->defaults, .params = c->list.tensors, .n_params = c->list.n};
         c->n_groups = 1;
     }
     return st;

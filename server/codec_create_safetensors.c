@@ -117,7 +117,8 @@ static codec_status add_group(creation *c, const json_value *object, shelf *s, c
 static codec_status add_group_of_all(creation *c, const json_value *object, codec_error *error)
 {
     adam_group_spec *g = &c->groups[0];
-    *g = (adam_group_spec){c->defaults, c->file.tensors, c->file.n_tensors};
+    *g = (adam_group_spec){
+        .options = c->defaults, .params = c->file.tensors, .n_params = c->file.n_tensors};
     c->n_groups = 1;
     return object == NULL ? CODEC_OK
                           : creation_read_group_options(c, c->doc, object, 0, &g->options, error);

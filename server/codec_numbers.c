@@ -290,7 +290,7 @@ static void add_element(text *t, const adam_tensor *tensor, size_t index)
         json_add_number(t, ADAM_FLOAT64, value);
     } else {
         float value;
-        memcpy(&value, from, sizeof value);
+        adam_convert(ADAM_FLOAT32, &value, tensor->dtype, from, 1);
         json_add_number(t, ADAM_FLOAT32, value);
     }
 }

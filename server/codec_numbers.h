@@ -37,7 +37,8 @@ void json_add_number(text *t, adam_dtype dtype, double value);
 void json_add_uint(text *t, uint64_t value);
 /* "[3, 2]" */
 void json_add_shape(text *t, int rank, const uint64_t *shape);
-/* A tensor's elements as a nested list, or a bare number for rank 0; [] where it is empty. */
+/* A tensor's elements as a nested list, or a bare number for rank 0; [] where it is empty. The
+ * narrow types are printed as the float32 of the same value. */
 void json_add_tensor(text *t, const adam_tensor *tensor);
 
 #endif

@@ -62,24 +62,32 @@ static codec_status check_extents(extent *extents, size_t n, uint64_t data_lengt
     return CODEC_OK;
 }
 
+const char *safetensors_dtype_name(adam_dtype dtype)
+{
+    static const char *const names[] = {[ADAM_FLOAT32] = "F32",
+                                        [ADAM_FLOAT64] = "F64",
+                                        [ADAM_BFLOAT16] = "BF16",
+                                        [ADAM_FLOAT16] = "F16"};
+    return names[dtype];
+}
+
 static codec_status read_dtype(const json_value *value, const char *name, adam_dtype *dtype,
                                codec_error *error)
 {
+    static const adam_dtype known[] = {ADAM_FLOAT32, ADAM_FLOAT64, ADAM_BFLOAT16, ADAM_FLOAT16};
     if (value == NULL || json_type_of(value) != JSON_STRING) {
         return malformed(error, name, "has no dtype");
     }
-    if (strcmp(json_string(value), "F32") == 0) {
-        *dtype = ADAM_FLOAT32;
-        return CODEC_OK;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(json_string(value), safetensors_dtype_name(known[i])) == 0) {
+            *dtype = known[i];
+            return CODEC_OK;
+        }
     }
-    if (strcmp(json_string(value), "F64") == 0) {
-        *dtype = ADAM_FLOAT64;
-        return CODEC_OK;
-    }
-    codec_fail(error, CODEC_DTYPE,
-               "'" CODEC_NAME_FORMAT "' has dtype '" CODEC_NAME_FORMAT "', expected F32 or F64",
-               CODEC_NAME(name, strlen(name)),
-               CODEC_NAME(json_string(value), strlen(json_string(value))));
+    codec_fail(
+        error, CODEC_DTYPE,
+        "'" CODEC_NAME_FORMAT "' has dtype '" CODEC_NAME_FORMAT "', expected F32, F64, BF16 or F16",
+        CODEC_NAME(name, strlen(name)), CODEC_NAME(json_string(value), strlen(json_string(value))));
     codec_error_param(error, name, strlen(name));
     return CODEC_DTYPE;
 }
@@ -263,8 +271,7 @@ uint64_t safetensors_add_tensor(text *t, const char *prefix, const adam_tensor *
     const int length =
         snprintf(name, sizeof name, "%s%.*s", prefix, (int)tensor->name_len, tensor->name);
     json_add_string(t, name, (size_t)length);
-    text_add_format(t,
-                    ":{\"dtype\":\"%s\",\"shape\":", tensor->dtype == ADAM_FLOAT64 ? "F64" : "F32");
+    text_add_format(t, ":{\"dtype\":\"%s\",\"shape\":", safetensors_dtype_name(tensor->dtype));
     json_add_shape(t, tensor->rank, tensor->shape);
     text_add_format(t, ",\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
                     (unsigned long long)end);

@@ -21,6 +21,9 @@ codec_status safetensors_parse(buffer_pool *pool, char *body, size_t length, siz
                                safetensors *file, codec_error *error);
 void safetensors_drop(safetensors *file);
 
+/* The format's name of a type: "F32", "BF16". */
+const char *safetensors_dtype_name(adam_dtype dtype);
+
 /* Value of a metadata key, or NULL. */
 const char *safetensors_metadata(const safetensors *file, const char *key);
 /* Refuses metadata keys that are not in the NULL-terminated `allowed`, which should name "format":

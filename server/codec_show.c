@@ -21,13 +21,14 @@ static void add_name_and_type(text *t, const adam_tensor *tensor)
     text_add_format(t, ", \"dtype\": \"%s\"", adam_dtype_name(tensor->dtype));
 }
 
-void show_param(text *t, const adam_optimizer *o, size_t param, show_data data)
+void show_tensor(text *t, const adam_tensor *tensor, show_data data)
 {
-    const adam_param_view p = adam_optimizer_param(o, param);
-    add_name_and_type(t, &p.tensor);
-    if (shows_data(data, p.numel)) {
+    uint64_t numel = 0;
+    (void)adam_shape_numel(tensor->rank, tensor->shape, &numel);
+    add_name_and_type(t, tensor);
+    if (shows_data(data, numel)) {
         text_add_string(t, ", \"data\": ");
-        json_add_tensor(t, &p.tensor);
+        json_add_tensor(t, tensor);
     }
     text_add(t, "}", 1);
 }
@@ -39,7 +40,8 @@ void show_group(text *t, const adam_optimizer *o, size_t group, show_data data)
     text_add_string(t, "{\"params\": [");
     for (size_t i = 0; i < g.n_params; i++) {
         text_add_string(t, i > 0 ? ",\n   " : "\n   ");
-        show_param(t, o, g.first_param + i, data);
+        const adam_param_view p = adam_optimizer_param(o, g.first_param + i);
+        show_tensor(t, &p.tensor, data);
     }
     text_add_string(t, "],\n  ");
     options_add(t, &g.options);
@@ -138,6 +140,25 @@ void show_stats(text *t, const adam_step_stats *stats)
     json_add_double(t, stats->update_norm);
     text_add_string(t, ", \"clip_coef\": ");
     json_add_double(t, stats->clip_coef);
+    text_add_format(t, ", \"skipped\": %s, \"converted\": %zu", stats->skipped ? "true" : "false",
+                    stats->converted);
+}
+
+void show_group_stats(text *t, const adam_group_stats *groups, size_t n, double clip_coef)
+{
+    text_add(t, "[", 1);
+    for (size_t i = 0; i < n; i++) {
+        text_add_string(t, i > 0 ? ", {\"grad_norm\": " : "{\"grad_norm\": ");
+        json_add_double(t, groups[i].grad_norm);
+        text_add_string(t, ", \"param_norm\": ");
+        json_add_double(t, groups[i].param_norm);
+        text_add_string(t, ", \"update_norm\": ");
+        json_add_double(t, groups[i].update_norm);
+        text_add_string(t, ", \"clip_coef\": ");
+        json_add_double(t, clip_coef);
+        text_add(t, "}", 1);
+    }
+    text_add(t, "]", 1);
 }
 
 void show_summary(text *t, const char *name, const optimizer_info *info)

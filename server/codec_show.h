@@ -15,13 +15,15 @@ void show_group(text *t, const adam_optimizer *optimizer, size_t group, show_dat
 /* torch's param_groups: a list of them. */
 void show_param_groups(text *t, const adam_optimizer *optimizer, show_data data);
 /* {"name", "shape", "dtype", "data"} */
-void show_param(text *t, const adam_optimizer *optimizer, size_t param, show_data data);
+void show_tensor(text *t, const adam_tensor *tensor, show_data data);
 /* {name: nested list, …} of n tensors. */
 void show_tensors(text *t, const adam_tensor *tensors, size_t n);
 /* Step, moments and their statistics. */
 void show_state(text *t, const adam_optimizer *optimizer, size_t param, show_data data);
 /* "grad_norm": …, without braces. */
 void show_stats(text *t, const adam_step_stats *stats);
+/* The norms of each group: a list of objects. */
+void show_group_stats(text *t, const adam_group_stats *groups, size_t n, double clip_coef);
 /* What a summary shows. */
 typedef struct optimizer_info {
     adam_algorithm algorithm;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codec_grad_options.h"
 #include "codec_names.h"
 #include "codec_options.h"
 
@@ -57,7 +58,8 @@ codec_status tensor_body_read_json(buffer_pool *pool, const buffer *body, tensor
                                    const adam_optimizer *optimizer, tensor_body *out,
                                    codec_error *error)
 {
-    static const char *const step_members[] = {"grads", "param_groups", NULL};
+    static const char *const step_members[] = {"grads", "param_groups", CODEC_GRAD_OPTION_NAMES,
+                                               NULL};
     static const char *const params_members[] = {"params", NULL};
     const bool grads = kind == TENSOR_BODY_GRADS;
     const char *key = grads ? "grads" : "params";
@@ -90,6 +92,12 @@ codec_status tensor_body_read_json(buffer_pool *pool, const buffer *body, tensor
     out->n = out->list.n;
     out->data = out->list.data;
     out->data_length = out->list.data->length;
+    out->grad_options = adam_optimizer_grad_options(optimizer);
+    st =
+        grads ? grad_options_read(out->doc, root, "the step", &out->grad_options, error) : CODEC_OK;
+    if (st != CODEC_OK) {
+        return st;
+    }
     const json_value *groups = json_get(root, "param_groups");
     return groups != NULL ? read_overrides(pool, out->doc, groups, optimizer, out, error)
                           : CODEC_OK;
@@ -99,7 +107,8 @@ codec_status tensor_body_read_safetensors(buffer_pool *pool, buffer *body, size_
                                           tensor_body_kind kind, const adam_optimizer *optimizer,
                                           tensor_body *out, codec_error *error)
 {
-    static const char *const step_keys[] = {"format", "param_groups", NULL};
+    static const char *const step_keys[] = {"format", "param_groups", CODEC_GRAD_OPTION_NAMES,
+                                            NULL};
     static const char *const no_keys[] = {"format", NULL};
     *out = (tensor_body){0};
     codec_status st =
@@ -116,6 +125,11 @@ codec_status tensor_body_read_safetensors(buffer_pool *pool, buffer *body, size_
     out->data = body;
     out->data_offset = out->file.data_offset;
     out->data_length = body->length - out->file.data_offset;
+    out->grad_options = adam_optimizer_grad_options(optimizer);
+    st = grad_options_read_metadata(pool, &out->file, &out->grad_options, error);
+    if (st != CODEC_OK) {
+        return st;
+    }
     const char *groups = safetensors_metadata(&out->file, "param_groups");
     if (groups == NULL) {
         return CODEC_OK;

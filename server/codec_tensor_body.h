@@ -11,7 +11,9 @@ typedef struct tensor_body {
     adam_tensor *tensors;
     size_t n;
     adam_options *overrides; /* one for each param group, or NULL */
-    buffer *data;            /* holds the numbers: the body itself, or what was read from JSON */
+    adam_grad_options
+        grad_options; /* of gradients: the optimizer's, with what the body overrides */
+    buffer *data;     /* holds the numbers: the body itself, or what was read from JSON */
     size_t data_offset, data_length;
     json_doc *doc;
     safetensors file;

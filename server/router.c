@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "codec_safetensors.h"
 #include "path.h"
 
 #define OPTIMIZER "/v1/optimizers/{name}"
@@ -18,15 +19,18 @@ static const route routes[] = {
     {"GET", OPTIMIZER, api_summary, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"PUT", OPTIMIZER, api_create, ROUTE_TENSORS, REPLY_AS_JSON, false, 0},
     {"DELETE", OPTIMIZER, api_delete, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
-    {"POST", OPTIMIZER "/step", api_step, ROUTE_TENSORS, REPLY_AS_TENSORS, false, 0},
+    {"POST", OPTIMIZER "/step", api_step, ROUTE_TENSORS, REPLY_AS_TENSORS, false,
+     ROUTE_QUERY_DTYPE},
     {"GET", OPTIMIZER "/param_groups", api_get_param_groups, ROUTE_NO_BODY, REPLY_AS_JSON, true,
      ROUTE_QUERY_DATA},
     {"POST", OPTIMIZER "/param_groups", api_add_param_group, ROUTE_JSON, REPLY_AS_JSON, true, 0},
     {"PATCH", OPTIMIZER "/param_groups/{index}", api_patch_param_group, ROUTE_PATCH, REPLY_AS_JSON,
      true, 0},
-    {"GET", OPTIMIZER "/params", api_get_params, ROUTE_NO_BODY, REPLY_AS_TENSORS, true, 0},
+    {"GET", OPTIMIZER "/params", api_get_params, ROUTE_NO_BODY, REPLY_AS_TENSORS, true,
+     ROUTE_QUERY_DTYPE},
     {"PUT", OPTIMIZER "/params", api_put_params, ROUTE_TENSORS, REPLY_AS_JSON, false, 0},
-    {"GET", OPTIMIZER "/params/{param}", api_get_param, ROUTE_NO_BODY, REPLY_AS_TENSORS, true, 0},
+    {"GET", OPTIMIZER "/params/{param}", api_get_param, ROUTE_NO_BODY, REPLY_AS_TENSORS, true,
+     ROUTE_QUERY_DTYPE},
     {"GET", OPTIMIZER "/state/{param}", api_get_state, ROUTE_NO_BODY, REPLY_AS_JSON, true,
      ROUTE_QUERY_DATA},
     {"GET", OPTIMIZER "/state_dict", api_get_state_dict, ROUTE_NO_BODY, REPLY_AS_TENSORS, true, 0},
@@ -147,6 +151,27 @@ static bool take_list_query(const char *key, const path_segment *value, api_quer
     return true;
 }
 
+static bool take_data(const char *value, api_query *q, problem *p)
+{
+    q->data = strcmp(value, "all") == 0 ? SHOW_DATA_ALL : SHOW_DATA_NONE;
+    return q->data == SHOW_DATA_ALL || strcmp(value, "none") == 0 ||
+           problem_set(p, PROBLEM_INVALID_QUERY, "data is expected to be all or none");
+}
+
+static bool take_dtype(const char *value, api_query *q, problem *p)
+{
+    static const adam_dtype known[] = {ADAM_FLOAT32, ADAM_FLOAT64, ADAM_BFLOAT16, ADAM_FLOAT16};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcasecmp(value, safetensors_dtype_name(known[i])) == 0) {
+            q->has_dtype = true;
+            q->dtype = known[i];
+            return true;
+        }
+    }
+    return problem_set(p, PROBLEM_INVALID_QUERY, "dtype is '%.64s', expected f32, f64, bf16 or f16",
+                       value);
+}
+
 static bool take_query(const path *target, api_request *rq, problem *p)
 {
     rq->query.limit = API_LIST_LIMIT;
@@ -166,12 +191,14 @@ static bool take_query(const path *target, api_request *rq, problem *p)
         }
         if ((rq->route->query & ROUTE_QUERY_DATA) != 0 && strcmp(key, "data") == 0) {
             known = true;
-            if (strcmp(value->text, "all") == 0) {
-                rq->query.data = SHOW_DATA_ALL;
-            } else if (strcmp(value->text, "none") == 0) {
-                rq->query.data = SHOW_DATA_NONE;
-            } else {
-                return problem_set(p, PROBLEM_INVALID_QUERY, "data is expected to be all or none");
+            if (!take_data(value->text, &rq->query, p)) {
+                return false;
+            }
+        }
+        if ((rq->route->query & ROUTE_QUERY_DTYPE) != 0 && strcmp(key, "dtype") == 0) {
+            known = true;
+            if (!take_dtype(value->text, &rq->query, p)) {
+                return false;
             }
         }
         if (!known) {

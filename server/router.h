@@ -17,8 +17,9 @@ typedef struct route {
     unsigned query;     /* ROUTE_QUERY_… it takes */
 } route;
 
-#define ROUTE_QUERY_DATA 1U
-#define ROUTE_QUERY_LIST 2U
+#define ROUTE_QUERY_DATA  1U
+#define ROUTE_QUERY_LIST  2U
+#define ROUTE_QUERY_DTYPE 4U
 
 /* All routes; *count gets their number. For the tests and the OpenAPI check. */
 const route *router_routes(size_t *count);

@@ -88,6 +88,15 @@ static inline vec_f32 max_f32(vec_f32 a, vec_f32 b)
     /* max_ps gives b where either is NaN, so only a NaN in a is left to keep */
     return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
 }
+static inline vec_f32 abs_f32(vec_f32 a)
+{
+    return _mm256_andnot_ps(set1_f32(-0.0F), a);
+}
+/* min and max give their second operand where either is NaN */
+static inline vec_f32 clamp_f32(vec_f32 a, vec_f32 low, vec_f32 high)
+{
+    return _mm256_max_ps(low, _mm256_min_ps(high, a));
+}
 static inline unsigned nonfinite_lanes_f32(vec_f32 a)
 {
     const vec_f32 magnitude = _mm256_andnot_ps(set1_f32(-0.0F), a);
@@ -171,15 +180,25 @@ static inline vec_f64 max_f64(vec_f64 x, vec_f64 y)
 {
     return (vec_f64){max_half_f64(x.a, y.a), max_half_f64(x.b, y.b)};
 }
+static inline vec_f64 abs_f64(vec_f64 x)
+{
+    const __m256d sign = _mm256_set1_pd(-0.0);
+    return (vec_f64){_mm256_andnot_pd(sign, x.a), _mm256_andnot_pd(sign, x.b)};
+}
+static inline vec_f64 clamp_f64(vec_f64 x, vec_f64 low, vec_f64 high)
+{
+    return (vec_f64){_mm256_max_pd(low.a, _mm256_min_pd(high.a, x.a)),
+                     _mm256_max_pd(low.b, _mm256_min_pd(high.b, x.b))};
+}
 static inline unsigned nonfinite_half_f64(__m256d a)
 {
-    const __m256d magnitude = _mm256_andnot_pd(_mm256_set1_pd(-0.0), a);
     return (unsigned)_mm256_movemask_pd(
-        _mm256_cmp_pd(magnitude, _mm256_set1_pd(__builtin_inf()), _CMP_NLT_UQ));
+        _mm256_cmp_pd(a, _mm256_set1_pd(__builtin_inf()), _CMP_NLT_UQ));
 }
 static inline unsigned nonfinite_lanes_f64(vec_f64 x)
 {
-    return nonfinite_half_f64(x.a) | nonfinite_half_f64(x.b) << 4;
+    const vec_f64 magnitude = abs_f64(x);
+    return nonfinite_half_f64(magnitude.a) | nonfinite_half_f64(magnitude.b) << 4;
 }
 static inline accum square_add_f64(accum sum, vec_f64 x)
 {
@@ -200,6 +219,8 @@ const adam_kernel adam_kernel_avx2 = {
     .name = "avx2",
     .step_f32 = step_f32,
     .step_f64 = step_f64,
+    .norms_f32 = norms_f32,
+    .norms_f64 = norms_f64,
     .nonfinite_f32 = nonfinite_f32,
     .nonfinite_f64 = nonfinite_f64,
 };

@@ -80,9 +80,18 @@ static inline vec_f32 max_f32(vec_f32 a, vec_f32 b)
     /* max_ps gives b where either is NaN, so only a NaN in a is left to keep */
     return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
 }
+static inline vec_f32 abs_f32(vec_f32 a)
+{
+    return _mm512_abs_ps(a);
+}
+/* min and max give their second operand where either is NaN */
+static inline vec_f32 clamp_f32(vec_f32 a, vec_f32 low, vec_f32 high)
+{
+    return _mm512_max_ps(low, _mm512_min_ps(high, a));
+}
 static inline unsigned nonfinite_lanes_f32(vec_f32 a)
 {
-    return _mm512_cmp_ps_mask(_mm512_abs_ps(a), set1_f32(__builtin_inff()), _CMP_NLT_UQ);
+    return _mm512_cmp_ps_mask(abs_f32(a), set1_f32(__builtin_inff()), _CMP_NLT_UQ);
 }
 static inline accum square_add_f32(accum sum, vec_f32 a)
 {
@@ -152,9 +161,17 @@ static inline vec_f64 max_f64(vec_f64 a, vec_f64 b)
 {
     return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a);
 }
+static inline vec_f64 abs_f64(vec_f64 a)
+{
+    return _mm512_abs_pd(a);
+}
+static inline vec_f64 clamp_f64(vec_f64 a, vec_f64 low, vec_f64 high)
+{
+    return _mm512_max_pd(low, _mm512_min_pd(high, a));
+}
 static inline unsigned nonfinite_lanes_f64(vec_f64 a)
 {
-    return _mm512_cmp_pd_mask(_mm512_abs_pd(a), set1_f64(__builtin_inf()), _CMP_NLT_UQ);
+    return _mm512_cmp_pd_mask(abs_f64(a), set1_f64(__builtin_inf()), _CMP_NLT_UQ);
 }
 static inline accum square_add_f64(accum sum, vec_f64 a)
 {
@@ -175,6 +192,8 @@ const adam_kernel adam_kernel_avx512 = {
     .name = "avx512",
     .step_f32 = step_f32,
     .step_f64 = step_f64,
+    .norms_f32 = norms_f32,
+    .norms_f64 = norms_f64,
     .nonfinite_f32 = nonfinite_f32,
     .nonfinite_f64 = nonfinite_f64,
 };

@@ -11,6 +11,7 @@
 #define ADAM_OPTIMIZER_H
 
 #include "adam/pool.h"
+#include "adam/schedule.h"
 #include "adam/status.h"
 #include "adam/tensor.h"
 
@@ -53,19 +54,49 @@ typedef struct adam_allocator {
 } adam_allocator;
 
 /* A group to create. `params[i].data` holds the initial values, or is NULL: zeros. All of it is
- * copied. */
+ * copied. Parameters given as BFLOAT16 or FLOAT16 become FLOAT32, with the same values. */
 typedef struct adam_group_spec {
     adam_options options;
+    const adam_schedule *schedule; /* NULL: none; starts from options.lr, its position is ignored */
     const adam_tensor *params;
     size_t n_params;
 } adam_group_spec;
 
 typedef struct adam_optimizer adam_optimizer;
 
+/* What to do about a gradient that is NaN or infinite. */
+typedef enum adam_nonfinite {
+    ADAM_NONFINITE_ERROR, /* refuse the step */
+    ADAM_NONFINITE_SKIP,  /* leave the whole step out and count it, as torch.amp.GradScaler.step */
+    ADAM_NONFINITE_APPLY, /* step with it, as torch.optim.Adam */
+} adam_nonfinite;
+
+typedef enum adam_norm { ADAM_NORM_2, ADAM_NORM_INF } adam_norm;
+
+/* What is done with the gradients of a step before it, in this order. */
+typedef struct adam_grad_options {
+    /* The loss was multiplied with this: gradients are multiplied with float32(1 / grad_scale)
+     * (torch.amp.GradScaler.unscale_). > 0, its inverse a normal float32; 1: none. */
+    double grad_scale;
+    adam_nonfinite nonfinite; /* looked at after unscaling */
+    /* torch.nn.utils.clip_grad_norm_ over all gradients of the step: max_norm, finite, >= 0, or
+     * INFINITY: none; norm_type; error_if_nonfinite. */
+    double max_grad_norm;
+    adam_norm norm_type;
+    bool error_if_nonfinite;
+    double clip_value; /* torch.nn.utils.clip_grad_value_: finite, > 0, or INFINITY: none */
+} adam_grad_options;
+
+/* grad_scale 1, nonfinite ERROR, no clipping. */
+void adam_grad_options_default(adam_grad_options *options);
+
+/* ADAM_INVALID_OPTION where a value is out of the range given above. */
+adam_status adam_grad_options_check(const adam_grad_options *options, adam_error *error);
+
 /* Creates an optimizer with exp_avg and exp_avg_sq at zero and every step count at 0.
  * `allocator` NULL: the C library's. On success *optimizer is the caller's, to be freed with
  * adam_optimizer_free. Errors: INVALID_OPTION, INVALID_NAME (empty, over ADAM_MAX_NAME, not UTF-8,
- * or with a NUL), DUPLICATE_PARAM, TOO_LARGE, EMPTY (no group), NO_MEMORY. */
+ * or with a NUL), DUPLICATE_PARAM, INVALID_SCHEDULE, TOO_LARGE, EMPTY (no group), NO_MEMORY. */
 adam_status adam_optimizer_create(adam_algorithm algorithm, const adam_group_spec *groups,
                                   size_t n_groups, const adam_allocator *allocator,
                                   adam_optimizer **optimizer, adam_error *error);
@@ -79,16 +110,30 @@ adam_status adam_optimizer_add_group(adam_optimizer *optimizer, const adam_group
                                      adam_error *error);
 
 /* Replaces the hyperparameters of one group from the next step on. Errors: NO_SUCH_GROUP,
- * INVALID_OPTION, STATE_MISMATCH (amsgrad switched on after a parameter of the group has stepped
- * without it; torch raises KeyError there), NO_MEMORY. On an error nothing has changed. */
+ * INVALID_OPTION, STATE_MISMATCH (amsgrad switched on where a parameter of the group took its first
+ * step without it and so has no max_exp_avg_sq; torch raises KeyError there), NO_MEMORY. On an
+ * error nothing has changed. */
 adam_status adam_optimizer_set_options(adam_optimizer *optimizer, size_t group,
                                        const adam_options *options, adam_error *error);
+
+/* Replaces the schedule of one group, NULL: by none. A new one starts from options->lr, which
+ * replaces the options as well. Errors: those of adam_optimizer_set_options, INVALID_SCHEDULE. */
+adam_status adam_optimizer_set_schedule(adam_optimizer *optimizer, size_t group,
+                                        const adam_options *options, const adam_schedule *schedule,
+                                        adam_error *error);
+
+/* Replaces what is done with gradients, from the next step on. Errors: INVALID_OPTION. */
+adam_status adam_optimizer_set_grad_options(adam_optimizer *optimizer,
+                                            const adam_grad_options *options, adam_error *error);
+adam_grad_options adam_optimizer_grad_options(const adam_optimizer *optimizer);
 
 adam_algorithm adam_optimizer_algorithm(const adam_optimizer *optimizer);
 size_t adam_optimizer_group_count(const adam_optimizer *optimizer);
 size_t adam_optimizer_param_count(const adam_optimizer *optimizer);
 /* Steps taken by the optimizer as a whole; each parameter has a count of its own. */
 uint64_t adam_optimizer_step_count(const adam_optimizer *optimizer);
+/* Steps left out for non-finite gradients since it was created. */
+uint64_t adam_optimizer_skipped_count(const adam_optimizer *optimizer);
 /* Elements of all parameters. */
 uint64_t adam_optimizer_numel(const adam_optimizer *optimizer);
 /* Bytes the optimizer holds, its own structures included. */
@@ -97,6 +142,7 @@ size_t adam_optimizer_bytes(const adam_optimizer *optimizer);
 /* A group, as it is now. Its parameters are those at first_param .. first_param + n_params - 1. */
 typedef struct adam_group_view {
     adam_options options;
+    const adam_schedule *schedule; /* NULL: none; the optimizer's, until its next change */
     size_t first_param, n_params;
 } adam_group_view;
 
@@ -111,7 +157,7 @@ typedef struct adam_param_view {
     uint64_t step;              /* steps this parameter took part in */
     const void *exp_avg;        /* first moment, numel elements of the tensor's dtype */
     const void *exp_avg_sq;     /* second moment */
-    const void *max_exp_avg_sq; /* maximum of it; NULL unless amsgrad is or was on */
+    const void *max_exp_avg_sq; /* maximum of it; NULL where amsgrad was off at its first step */
 } adam_param_view;
 
 /* param < adam_optimizer_param_count. */
@@ -136,8 +182,11 @@ typedef struct adam_param_state {
 
 /* A whole state_dict: options of every group in order, state of every parameter in any order. */
 typedef struct adam_state_dict {
-    uint64_t step; /* <= ADAM_MAX_STEP */
+    uint64_t step;                         /* <= ADAM_MAX_STEP */
+    const adam_grad_options *grad_options; /* NULL: they stay as they are */
     const adam_options *groups;
+    const adam_schedule *const *schedules; /* of each group, or NULL, with their positions; NULL:
+                                              none has one */
     size_t n_groups;
     const adam_param_state *params;
     size_t n_params;
@@ -146,31 +195,44 @@ typedef struct adam_state_dict {
 #define ADAM_MAX_STEP (UINT64_C(1) << 53)
 
 /* Makes the optimizer what `state` says. Errors: those of adam_optimizer_set_params,
- * INVALID_OPTION, STATE_MISMATCH (number of groups, step counts, max_exp_avg_sq missing with
- * amsgrad); nothing has changed then. */
+ * INVALID_OPTION, INVALID_SCHEDULE, STATE_MISMATCH (number of groups, step counts, max_exp_avg_sq
+ * missing with amsgrad), NO_MEMORY; nothing has changed then. */
 adam_status adam_optimizer_load_state(adam_optimizer *optimizer, const adam_state_dict *state,
                                       adam_error *error);
 
 /* One step. */
 typedef struct adam_step_args {
-    const adam_tensor
-        *grads; /* gradients by name; a parameter without one is left out of the step */
+    /* Gradients by name, of any dtype: another than the parameter's is converted first
+     * (adam_convert). A parameter without one is left out of the step. */
+    const adam_tensor *grads;
     size_t n_grads;
+    /* NULL, or for each gradient where its updated parameter is written, too: `dtype` (any) and
+     * `data`. The data may be the gradient's own where both have the same dtype, and overlaps
+     * nothing else. */
+    const adam_tensor *out;
     /* NULL, or new options for every group in order, applied with the step; they stay. */
     const adam_options *groups;
-    /* Write each updated parameter over its gradient, in grads[i].data. */
-    bool params_into_grads;
-    adam_pool *pool; /* NULL: the calling thread alone */
+    const adam_grad_options *grad_options; /* for this step; NULL: the optimizer's */
+    adam_pool *pool;                       /* NULL: the calling thread alone */
 } adam_step_args;
 
-/* What a step did. Norms are L2, over all elements that took part. Summed in double, in an order
- * that depends on nothing but the sizes. */
-typedef struct adam_step_stats {
-    uint64_t step;      /* the optimizer's step count after it */
-    double grad_norm;   /* of the gradients as given */
+/* Norms are L2, over the elements that took part. Summed in double, in an order that depends on
+ * nothing but the sizes. */
+typedef struct adam_group_stats {
+    double grad_norm;   /* of the gradients, unscaled but not clipped */
     double param_norm;  /* of the parameters after the step */
     double update_norm; /* of the change of the parameters */
-    double clip_coef;   /* what the gradients were multiplied with: 1 */
+} adam_group_stats;
+
+/* What a step did, all groups together. */
+typedef struct adam_step_stats {
+    uint64_t step;      /* the optimizer's step count after it */
+    double grad_norm;   /* as of a group */
+    double param_norm;  /* as of a group */
+    double update_norm; /* as of a group */
+    double clip_coef;   /* what clip_grad_norm_ multiplied the gradients with; 1: nothing */
+    bool skipped;       /* it was left out: nothing has changed */
+    size_t converted;   /* gradients whose dtype was not their parameter's */
 } adam_step_stats;
 
 typedef struct adam_step_plan adam_step_plan;
@@ -178,13 +240,15 @@ typedef struct adam_step_plan adam_step_plan;
 /* Checks a step whole and gets everything it needs, without changing anything. On success *plan is
  * the caller's: hand it to adam_step_apply or adam_step_discard before any other change of the
  * optimizer; `args->grads` and the data behind it must stay until then. Errors: EMPTY (no
- * gradient), UNKNOWN_PARAM, DUPLICATE_PARAM, SHAPE_MISMATCH, DTYPE_MISMATCH, NON_FINITE (with the
- * first index), INVALID_OPTION, STATE_MISMATCH, NO_MEMORY. */
+ * gradient), UNKNOWN_PARAM, DUPLICATE_PARAM, SHAPE_MISMATCH, NON_FINITE (with the first index, or
+ * for the total norm, without one), INVALID_OPTION, STATE_MISMATCH, SCHEDULE_ENDED, NO_MEMORY. */
 adam_status adam_step_prepare(adam_optimizer *optimizer, const adam_step_args *args,
                               adam_step_plan **plan, adam_error *error);
 
-/* Takes the step; cannot fail. Frees the plan. `stats` may be NULL. */
-void adam_step_apply(adam_step_plan *plan, adam_step_stats *stats);
+/* Takes the step, and then a step of every group's schedule; cannot fail. Frees the plan. `stats`
+ * may be NULL, and so may `groups`, which gets the norms of each group in order. Where the step is
+ * skipped, the parameters are still written to `out`, as they are. */
+void adam_step_apply(adam_step_plan *plan, adam_step_stats *stats, adam_group_stats *groups);
 
 /* Frees a plan that is not wanted; nothing has changed. NULL is allowed. */
 void adam_step_discard(adam_step_plan *plan);

@@ -15,13 +15,20 @@ extern "C" {
 #define ADAM_MAX_PARAMS 131072 /* parameters of an optimizer */
 #define ADAM_MAX_GROUPS 4096   /* param groups of an optimizer */
 
-typedef enum adam_dtype { ADAM_FLOAT32, ADAM_FLOAT64 } adam_dtype;
+/* Parameters and their state are FLOAT32 or FLOAT64; gradients come in, and parameters go out, in
+ * any of the four. */
+typedef enum adam_dtype { ADAM_FLOAT32, ADAM_FLOAT64, ADAM_BFLOAT16, ADAM_FLOAT16 } adam_dtype;
 
-/* Bytes of one element: 4 or 8. */
+/* Bytes of one element: 2, 4 or 8. */
 size_t adam_dtype_size(adam_dtype dtype);
 
-/* PyTorch's name of the type, without its "torch." prefix: "float32", "float64". */
+/* PyTorch's name of the type, without its "torch." prefix: "float32", "bfloat16". */
 const char *adam_dtype_name(adam_dtype dtype);
+
+/* Converts n elements at `in` to `to` at `out`, rounding once, to the nearest, ties to even; what
+ * is too large becomes an infinity, a NaN stays one (IEEE 754; as torch.Tensor.to). Both may be at
+ * any alignment; they must not overlap. */
+void adam_convert(adam_dtype to, void *out, adam_dtype from, const void *in, size_t n);
 
 /* A view: `numel` elements of `dtype`, row-major, at `data`, in native byte order and at any
  * alignment. `name` is `name_len` bytes of UTF-8 and need not be terminated. Rank 0 is a scalar

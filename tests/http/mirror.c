@@ -158,7 +158,7 @@ static double number_after(const char *json, const char *key)
 static void create_here(mirror *m)
 {
     adam_tensor params[MIRROR_PARAMS];
-    adam_group_spec groups[2];
+    adam_group_spec groups[2] = {0};
     adam_error error;
     for (size_t i = 0; i < MIRROR_PARAMS; i++) {
         params[i] = core_tensor(&m->tensors[i]);
@@ -275,8 +275,7 @@ static void step_here(mirror *m, char data[][MIRROR_NUMEL * sizeof(double)], ada
         grads[i] = core_tensor(&m->tensors[i]);
         grads[i].data = data[i];
     }
-    const adam_step_args args = {
-        .grads = grads, .n_grads = MIRROR_PARAMS, .params_into_grads = true};
+    const adam_step_args args = {.grads = grads, .n_grads = MIRROR_PARAMS, .out = grads};
     if (adam_optimizer_step(m->optimizer, &args, stats, &error) != ADAM_OK) {
         fail_msg("%s", error.message);
     }

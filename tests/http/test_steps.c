@@ -34,7 +34,10 @@ static void test_reply(void **state)
                "{\"step\": 1, \"params\": {\"w\": [0.4, -1.1]}, \"stats\": {\"grad_norm\": 5, "
                "\"param_norm\": 1.17");
     assert_has(p, 200, ", \"update_norm\": 0.1414213");
-    assert_has(p, 200, ", \"clip_coef\": 1}}\n");
+    assert_has(p, 200,
+               ", \"clip_coef\": 1, \"skipped\": false, \"converted\": 0, \"param_groups\": "
+               "[{\"grad_norm\": 5, ");
+    assert_has(p, 200, ", \"clip_coef\": 1}]}}\n");
     assert_etag_step(p, 1);
     (void)ask_json(p, "POST", at("a", "/step"), "{\"grads\": {\"w\": [3, 4]}}");
     assert_has(p, 200, "{\"step\": 2, \"params\": {\"w\": [0.3");

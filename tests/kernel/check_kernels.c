@@ -47,7 +47,7 @@ typedef struct numbers {
 static guarded rooms[STREAMS];
 static numbers before, expected, got;
 static size_t checks, failures;
-static char doing[320]; /* for the message where a guard page is hit */
+static char doing[400]; /* for the message where a guard page is hit */
 
 /* ---- numbers ---- */
 
@@ -143,9 +143,10 @@ static void describe(const char *kernel, const setting *s)
     const adam_scalars *c = &s->scalars;
     (void)snprintf(doing, sizeof doing,
                    "%s %s n=%zu amsgrad=%d l2=%d decay=%d maximize=%d out=%d weight=%.17g "
-                   "beta2=%.17g eps=%g",
+                   "beta2=%.17g eps=%g changes_grad=%d unscale=%g clip_coef=%g clip_value=%g",
                    kernel, s->f64 ? "f64" : "f32", s->n, s->amsgrad, c->has_l2, c->has_decay,
-                   c->maximize, (int)s->out, c->lerp_weight, c->beta2, c->eps);
+                   c->maximize, (int)s->out, c->lerp_weight, c->beta2, c->eps, c->changes_grad,
+                   c->unscale, c->clip_coef, c->clip_value);
 }
 
 static void __attribute__((format(printf, 1, 2))) report(const char *format, ...)
@@ -226,6 +227,11 @@ static setting setting_of(size_t number)
     c->decay = c->has_decay ? 1.0 - 0.03 * 0.1 : 1.0;
     c->bias2_sqrt = pow(1.0 - pow(c->beta2, t), 0.5);
     c->minus_step_size = -(0.03 / (1.0 - pow(1.0 - c->lerp_weight, t)));
+    const uint64_t change = random_below(4); /* of the gradient; 3: none */
+    c->changes_grad = change < 3;
+    c->unscale = change == 0 ? 1.0 : (double)(float)(1.0 / 3.0);
+    c->clip_coef = change == 1 ? 1.0 : 0.3;
+    c->clip_value = change == 2 ? (double)INFINITY : 0.25;
     return s;
 }
 
@@ -282,7 +288,7 @@ static void check_nonfinite_one(const adam_kernel *kernel, const setting *s, siz
     memcpy(place, before.stream[GRAD], bytes);
     (void)snprintf(doing, sizeof doing, "%s nonfinite %s n=%zu", kernel->name,
                    s->f64 ? "f64" : "f32", s->n);
-    const size_t found = scan(place, s->n);
+    const size_t found = scan(place, s->n, 1.0);
     checks++;
     if (found != want) {
         report("first at %zu, expected %zu", found, want);
@@ -314,6 +320,53 @@ static void check_nonfinite(const adam_kernel *kernel, bool f64)
         fill_before(&s, false);
         put_real(f64, before.stream[GRAD], first, bad[i % 6]);
         check_nonfinite_one(kernel, &s, first);
+    }
+}
+
+/* A finite number that only the factor takes out of range counts, and one that it does not does
+ * not. */
+static void check_nonfinite_scaled(const adam_kernel *kernel, bool f64)
+{
+    adam_kernel_nonfinite_fn *scan = f64 ? kernel->nonfinite_f64 : kernel->nonfinite_f32;
+    setting s = {.f64 = f64};
+    (void)snprintf(doing, sizeof doing, "%s nonfinite, scaled", kernel->name);
+    for (s.n = 1; s.n < ALL_SIZES; s.n++) {
+        const size_t at = random_below(s.n);
+        memset(before.stream[GRAD], 0, bytes_of(&s));
+        put_real(f64, before.stream[GRAD], at, bits_of_infinity(f64) - 1);
+        const size_t half = scan(before.stream[GRAD], s.n, 0.5);
+        const size_t twice = scan(before.stream[GRAD], s.n, 2.0);
+        checks += 2;
+        if (half != s.n || twice != at) {
+            report("n=%zu: %zu and %zu, expected %zu and %zu", s.n, half, twice, s.n, at);
+        }
+    }
+}
+
+/* Norms of every kernel against the scalar one's, wild numbers and NaNs among them. */
+static void check_norms(const adam_kernel *const *kernels, size_t n_kernels)
+{
+    static const double scales[] = {1.0, 0.3333333432674408, 4096.0};
+    for (size_t round = 0; round < 6 * (ALL_SIZES + SOME_SIZES); round++) {
+        setting s = {.f64 = round % 2 != 0};
+        const double scale = scales[round / 2 % 3];
+        const size_t size = round / 6;
+        adam_norms want = {0};
+        s.n = size < ALL_SIZES ? size : ALL_SIZES + random_below(MAX_N - ALL_SIZES + 1);
+        fill_before(&s, random_below(3) == 0);
+        for (size_t k = 0; k < n_kernels; k++) {
+            const size_t bytes = bytes_of(&s);
+            void *place = guarded_place(&rooms[GRAD], bytes, random_shift(GRAD));
+            adam_norms norms = {-1.0, -1.0};
+            memcpy(place, before.stream[GRAD], bytes);
+            (void)snprintf(doing, sizeof doing, "%s norms %s n=%zu scale=%g", kernels[k]->name,
+                           s.f64 ? "f64" : "f32", s.n, scale);
+            (s.f64 ? kernels[k]->norms_f64 : kernels[k]->norms_f32)(place, s.n, scale, &norms);
+            want = k == 0 ? norms : want;
+            compare_sum("numbers", norms.squares, want.squares);
+            compare_sum("the largest", norms.largest, want.largest);
+            checks++;
+        }
     }
 }
 
@@ -367,9 +420,12 @@ int main(int argc, char **argv)
     }
     check_steps(kernels, n_kernels);
     check_places(kernels, n_kernels);
+    check_norms(kernels, n_kernels);
     for (size_t i = 0; i < n_kernels; i++) {
         check_nonfinite(kernels[i], false);
         check_nonfinite(kernels[i], true);
+        check_nonfinite_scaled(kernels[i], false);
+        check_nonfinite_scaled(kernels[i], true);
     }
     for (int i = 0; i < STREAMS; i++) {
         guarded_unmap(&rooms[i]);

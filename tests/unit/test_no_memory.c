@@ -132,7 +132,7 @@ static adam_status step(adam_optimizer *o, adam_error *error)
     fill_small_grads(&kept, 3);
     const adam_options groups[2] = {options_of(0.7), options_of(0.8)};
     const adam_step_args args = {
-        .grads = g.tensors, .n_grads = SMALL_PARAMS, .groups = groups, .params_into_grads = true};
+        .grads = g.tensors, .n_grads = SMALL_PARAMS, .groups = groups, .out = g.tensors};
     const adam_status st = adam_optimizer_step(o, &args, NULL, error);
     if (st != ADAM_OK) {
         assert_memory_equal(g.a, kept.a, sizeof g.a);
@@ -162,7 +162,7 @@ static void test_apply_needs_none(void **state)
     assert_int_equal(adam_step_prepare(o, &args, &plan, NULL), ADAM_OK);
     const size_t requests = h.requests;
     h.fail_at = 1;
-    adam_step_apply(plan, NULL);
+    adam_step_apply(plan, NULL, NULL);
     assert_int_equal(h.requests, requests);
     assert_int_equal(adam_optimizer_step_count(o), 1);
     adam_optimizer_free(o);

@@ -63,7 +63,7 @@ static void test_copied(void **state)
     adam_step_plan *plan = NULL;
     assert_int_equal(adam_step_prepare(o, &args, &plan, NULL), ADAM_OK);
     groups[0].lr = 99.0;
-    adam_step_apply(plan, NULL);
+    adam_step_apply(plan, NULL, NULL);
     assert_true(adam_optimizer_group(o, 0).options.lr == 0.03);
     adam_optimizer_free(o);
 }

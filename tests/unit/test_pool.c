@@ -223,7 +223,7 @@ static void test_comes_and_goes(void **state)
 }
 
 /* The new parameters go into the gradients' memory on threads as well. */
-static void test_params_into_grads(void **state)
+static void test_out_over_grads(void **state)
 {
     (void)state;
     adam_pool *pool = NULL;
@@ -231,8 +231,7 @@ static void test_params_into_grads(void **state)
     adam_optimizer *o = make_big(1);
     fill_big(grads, 100);
     assert_int_equal(adam_pool_create(4, &pool), ADAM_OK);
-    const adam_step_args args = {
-        .grads = grads, .n_grads = BIG, .params_into_grads = true, .pool = pool};
+    const adam_step_args args = {.grads = grads, .n_grads = BIG, .out = grads, .pool = pool};
     assert_int_equal(adam_optimizer_step(o, &args, NULL, NULL), ADAM_OK);
     for (size_t i = 0; i < BIG; i++) {
         assert_memory_equal(grads[i].data, adam_optimizer_param(o, i).tensor.data,
@@ -248,7 +247,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_limits),         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_norm_order),     cmocka_unit_test(test_many_callers),
-        cmocka_unit_test(test_comes_and_goes), cmocka_unit_test(test_params_into_grads),
+        cmocka_unit_test(test_comes_and_goes), cmocka_unit_test(test_out_over_grads),
     };
     return cmocka_run_group_tests_name("pool", tests, NULL, NULL);
 }

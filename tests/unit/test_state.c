@@ -262,7 +262,8 @@ static void test_load_refused_state(void **state)
     d.groups[0].amsgrad = true; /* "a" and "b" have no maximum */
     refuse_state(&d, ADAM_STATE_MISMATCH, "a");
     dict_of(from, &d);
-    d.params[0].max_exp_avg_sq = NULL; /* "c" has one, "d" of the same group has none */
+    d.groups[1].amsgrad = true;
+    d.params[0].max_exp_avg_sq = NULL; /* of "d", in that group */
     refuse_state(&d, ADAM_STATE_MISMATCH, "d");
     dict_of(from, &d);
     d.groups[1].betas[0] = 1.0;

@@ -166,7 +166,7 @@ class Refusals(ClientCase):
             (lambda: missing.step({"w": grad}), adamd.NotFound, "no-such-optimizer"),
             (lambda: self.opt.step({"w": grad.T}), adamd.Unprocessable, "shape-mismatch"),
             (
-                lambda: self.opt.step({"w": grad.astype(float)}),
+                lambda: self.opt.put_params({"w": grad.astype(float)}),
                 adamd.Unprocessable,
                 "dtype-mismatch",
             ),
