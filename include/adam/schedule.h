@@ -124,9 +124,10 @@ typedef struct adam_scheduler {
 
 /* The schedule of a group. */
 typedef struct adam_schedule {
-    double initial_lr;   /* torch's group["initial_lr"] */
-    size_t n;            /* of `at`: 1, or 1 + those that the ADAM_SEQUENTIAL_LR in at[0] runs */
-    adam_scheduler at[]; /* at[1] .. at[n - 1]: in their order, none of them an ADAM_SEQUENTIAL_LR */
+    double initial_lr; /* torch's group["initial_lr"] */
+    size_t n;          /* of `at`: 1, or 1 + those that the ADAM_SEQUENTIAL_LR in at[0] runs */
+    adam_scheduler
+        at[]; /* at[1] .. at[n - 1]: in their order, none of them an ADAM_SEQUENTIAL_LR */
 } adam_schedule;
 
 /* torch's class name: "StepLR". */
