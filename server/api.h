@@ -62,7 +62,7 @@ typedef struct api_request {
 typedef bool api_handler(api_context *ctx, api_request *rq, reply *r, problem *p);
 
 api_handler api_root, api_livez, api_readyz, api_openapi;
-api_handler api_list, api_create, api_summary, api_delete;
+api_handler api_list, api_create, api_summary, api_patch_optimizer, api_delete;
 api_handler api_step;
 api_handler api_get_param_groups, api_add_param_group, api_patch_param_group;
 api_handler api_get_params, api_put_params, api_get_param;

@@ -3,6 +3,8 @@
 
 #include "api.h"
 #include "codec_create.h"
+#include "codec_grad_options.h"
+#include "codec_json.h"
 #include "log.h"
 
 static void etag_of(instance *inst, reply *r)
@@ -98,6 +100,47 @@ bool api_summary(api_context *ctx, api_request *rq, reply *r, problem *p)
     text t = {.pool = ctx->buffers};
     show_summary(&t, rq->instance->name, &info);
     return reply_json(r, 200, &t, p);
+}
+
+/* Reads the merge patch over what is done with gradients. */
+static bool read_patch(api_context *ctx, const api_request *rq, adam_grad_options *options,
+                       problem *p)
+{
+    static const char *const allowed[] = {CODEC_GRAD_OPTION_NAMES, NULL};
+    codec_error error;
+    json_doc *doc = NULL;
+    codec_status st = json_parse(ctx->buffers, rq->body->data, rq->body->length, &doc, &error);
+    if (st == CODEC_OK) {
+        const json_value *root = json_root(doc);
+        st = json_type_of(root) == JSON_OBJECT
+                 ? json_check_names(root, allowed, "the patch of an optimizer", &error)
+                 : codec_fail(&error, CODEC_INVALID_VALUE, "the patch is %s, expected an object",
+                              json_type_text(root));
+        if (st == CODEC_OK) {
+            st = grad_options_read(doc, root, "the patch", options, &error);
+        }
+    }
+    json_free(doc);
+    return st == CODEC_OK || problem_from_codec(p, &error);
+}
+
+bool api_patch_optimizer(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    instance *inst = rq->instance;
+    adam_grad_options options = adam_optimizer_grad_options(inst->optimizer);
+    if (!read_patch(ctx, rq, &options, p)) {
+        return false;
+    }
+    adam_error error;
+    if (adam_optimizer_set_grad_options(inst->optimizer, &options, &error) != ADAM_OK) {
+        return problem_from_adam(p, &error);
+    }
+    instance_changed(inst);
+    const optimizer_info info = instance_info(inst);
+    text t = {.pool = ctx->buffers};
+    show_summary(&t, inst->name, &info);
+    reply_json_after(r, 200, &t);
+    return true;
 }
 
 bool api_delete(api_context *ctx, api_request *rq, reply *r, problem *p)

@@ -5,6 +5,7 @@
 #include "codec_create.h"
 #include "codec_json.h"
 #include "codec_options.h"
+#include "codec_schedule.h"
 
 bool api_get_param_groups(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
@@ -41,29 +42,51 @@ bool api_add_param_group(api_context *ctx, api_request *rq, reply *r, problem *p
     return true;
 }
 
-/* Reads the merge patch over the group's options. */
-static bool read_patch(api_context *ctx, const api_request *rq, adam_options *options, problem *p)
+/* A change of a group: its options and, where `schedules`, its schedule or none. */
+typedef struct group_patch {
+    adam_options options;
+    bool schedules;
+    adam_schedule *schedule; /* in `room` */
+    buffer *room;
+} group_patch;
+
+static codec_status read_members(buffer_pool *pool, const json_doc *doc, size_t index,
+                                 group_patch *patch, codec_error *error)
 {
-    static const char *const allowed[] = {CODEC_OPTION_NAMES, NULL};
+    static const char *const allowed[] = {CODEC_OPTION_NAMES, "schedule", NULL};
     char where[64];
-    (void)snprintf(where, sizeof where, "the patch of param group %zu", rq->index);
+    (void)snprintf(where, sizeof where, "the patch of param group %zu", index);
+    const json_value *root = json_root(doc);
+    if (json_type_of(root) != JSON_OBJECT) {
+        return codec_fail(error, CODEC_INVALID_VALUE, "%s is %s, expected an object", where,
+                          json_type_text(root));
+    }
+    if (json_get(root, "params") != NULL) {
+        return codec_fail(error, CODEC_UNKNOWN_FIELD,
+                          "params of a param group cannot be changed, only its hyperparameters");
+    }
+    codec_status st = json_check_names(root, allowed, where, error);
+    if (st == CODEC_OK) {
+        st = options_read(doc, root, where, &patch->options, error);
+    }
+    const json_value *schedule = json_get(root, "schedule");
+    patch->schedules = schedule != NULL;
+    if (st == CODEC_OK && patch->schedules && json_type_of(schedule) != JSON_NULL) {
+        (void)snprintf(where, sizeof where, "param group %zu", index);
+        st =
+            schedule_read(pool, doc, schedule, where, false, &patch->room, &patch->schedule, error);
+    }
+    return st;
+}
+
+/* Reads the merge patch over the group's options. In any case the caller drops patch->room. */
+static bool read_patch(api_context *ctx, const api_request *rq, group_patch *patch, problem *p)
+{
     codec_error error;
     json_doc *doc = NULL;
     codec_status st = json_parse(ctx->buffers, rq->body->data, rq->body->length, &doc, &error);
     if (st == CODEC_OK) {
-        const json_value *root = json_root(doc);
-        if (json_type_of(root) != JSON_OBJECT) {
-            st = codec_fail(&error, CODEC_INVALID_VALUE, "%s is %s, expected an object", where,
-                            json_type_text(root));
-        } else if (json_get(root, "params") != NULL) {
-            st = codec_fail(&error, CODEC_UNKNOWN_FIELD,
-                            "params of a param group cannot be changed, only its hyperparameters");
-        } else {
-            st = json_check_names(root, allowed, where, &error);
-        }
-        if (st == CODEC_OK) {
-            st = options_read(doc, root, where, options, &error);
-        }
+        st = read_members(ctx->buffers, doc, rq->index, patch, &error);
     }
     json_free(doc);
     return st == CODEC_OK || problem_from_codec(p, &error);
@@ -77,13 +100,19 @@ bool api_patch_param_group(api_context *ctx, api_request *rq, reply *r, problem 
                            "there is no param group %zu; optimizer '%s' has %zu", rq->index,
                            rq->optimizer, adam_optimizer_group_count(o));
     }
-    adam_options options = adam_optimizer_group(o, rq->index).options;
-    if (!read_patch(ctx, rq, &options, p)) {
-        return false;
-    }
+    group_patch patch = {.options = adam_optimizer_group(o, rq->index).options};
     adam_error error;
-    if (adam_optimizer_set_options(o, rq->index, &options, &error) != ADAM_OK) {
-        return problem_from_adam(p, &error);
+    bool done = read_patch(ctx, rq, &patch, p);
+    if (done) {
+        const adam_status st =
+            patch.schedules
+                ? adam_optimizer_set_schedule(o, rq->index, &patch.options, patch.schedule, &error)
+                : adam_optimizer_set_options(o, rq->index, &patch.options, &error);
+        done = st == ADAM_OK || problem_from_adam(p, &error);
+    }
+    buffer_drop(patch.room);
+    if (!done) {
+        return false;
     }
     instance_changed(rq->instance);
     text t = {.pool = ctx->buffers};

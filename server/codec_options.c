@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "codec_numbers.h"
+#include "codec_schedule.h"
 
 typedef enum option_type {
     OPTION_DOUBLE,
@@ -143,5 +144,16 @@ void options_add(text *t, const adam_options *options)
             break;
         case OPTION_FALSE: text_add_string(t, "false"); break;
         }
+    }
+}
+
+void group_options_add(text *t, const adam_group_view *group)
+{
+    options_add(t, &group->options);
+    if (group->schedule != NULL) {
+        text_add_string(t, ", \"initial_lr\": ");
+        json_add_double(t, group->schedule->initial_lr);
+        text_add_string(t, ", \"schedule\": ");
+        schedule_add(t, group->schedule);
     }
 }

@@ -17,5 +17,8 @@ codec_status options_read(const json_doc *doc, const json_value *object, const c
 
 /* Adds `"lr": 0.1, ... "fused": null`, without braces. */
 void options_add(text *t, const adam_options *options);
+/* The same for a group, with its `initial_lr` and `schedule` behind them, where it has a schedule.
+ */
+void group_options_add(text *t, const adam_group_view *group);
 
 #endif

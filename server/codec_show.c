@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "codec_grad_options.h"
 #include "codec_numbers.h"
 #include "codec_options.h"
 
@@ -44,7 +45,7 @@ void show_group(text *t, const adam_optimizer *o, size_t group, show_data data)
         show_tensor(t, &p.tensor, data);
     }
     text_add_string(t, "],\n  ");
-    options_add(t, &g.options);
+    group_options_add(t, &g);
     text_add(t, "}", 1);
 }
 
@@ -164,12 +165,15 @@ void show_group_stats(text *t, const adam_group_stats *groups, size_t n, double 
 void show_summary(text *t, const char *name, const optimizer_info *info)
 {
     text_add_format(t,
-                    "{\"name\": \"%s\", \"algorithm\": \"%s\", \"step\": %llu, \"epoch\": %llu, "
+                    "{\"name\": \"%s\", \"algorithm\": \"%s\", \"step\": %llu, \"skipped\": %llu, "
+                    "\"epoch\": %llu, "
                     "\"param_groups\": %zu, \"params\": %zu, \"numel\": %llu, \"bytes\": %zu, "
                     "\"defaults\": {",
                     name, adam_algorithm_name(info->algorithm), (unsigned long long)info->step,
-                    (unsigned long long)info->epoch, info->groups, info->params,
-                    (unsigned long long)info->numel, info->bytes);
+                    (unsigned long long)info->skipped, (unsigned long long)info->epoch,
+                    info->groups, info->params, (unsigned long long)info->numel, info->bytes);
     options_add(t, &info->defaults);
-    text_add_string(t, "}}");
+    text_add_string(t, "}, ");
+    grad_options_add(t, &info->grad_options);
+    text_add(t, "}", 1);
 }

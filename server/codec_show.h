@@ -30,6 +30,8 @@ typedef struct optimizer_info {
     uint64_t step, epoch, numel;
     size_t groups, params, bytes;
     adam_options defaults;
+    adam_grad_options grad_options;
+    uint64_t skipped;
 } optimizer_info;
 
 void show_summary(text *t, const char *name, const optimizer_info *info);

@@ -230,6 +230,8 @@ static void renew(instance *inst, uint64_t epoch)
     info->groups = adam_optimizer_group_count(o);
     info->params = adam_optimizer_param_count(o);
     info->bytes = adam_optimizer_bytes(o);
+    info->grad_options = adam_optimizer_grad_options(o);
+    info->skipped = adam_optimizer_skipped_count(o);
     pthread_mutex_unlock(&inst->shared.lock);
 }
 

@@ -18,6 +18,7 @@ static const route routes[] = {
     {"GET", "/v1/optimizers", api_list, ROUTE_NO_BODY, REPLY_AS_JSON, false, ROUTE_QUERY_LIST},
     {"GET", OPTIMIZER, api_summary, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"PUT", OPTIMIZER, api_create, ROUTE_TENSORS, REPLY_AS_JSON, false, 0},
+    {"PATCH", OPTIMIZER, api_patch_optimizer, ROUTE_PATCH, REPLY_AS_JSON, false, 0},
     {"DELETE", OPTIMIZER, api_delete, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"POST", OPTIMIZER "/step", api_step, ROUTE_TENSORS, REPLY_AS_TENSORS, false,
      ROUTE_QUERY_DTYPE},
