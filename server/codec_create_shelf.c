@@ -39,7 +39,8 @@ static codec_status shelf_fill(buffer_pool *pool, creation *c, const adam_tensor
     s->room = buffer_get(pool, n * (sizeof *s->sorted + sizeof *s->owners));
     c->shared_room = buffer_get(pool, n * sizeof *s->out);
     if (s->room == NULL || c->shared_room == NULL) {
-        return codec_fail(error, CODEC_NO_MEMORY, "no memory for %zu tensors", n);
+        (void)codec_fail(error, CODEC_NO_MEMORY, "no memory for %zu tensors", n);
+        return CODEC_NO_MEMORY;
     }
     s->out = (void *)c->shared_room->data;
     s->sorted = (void *)s->room->data;
