@@ -17,6 +17,7 @@ typedef enum codec_status {
     CODEC_UNKNOWN_FIELD, /* a member or option that is not known */
     CODEC_INVALID_VALUE, /* known, but not of the expected type or form */
     CODEC_UNSUPPORTED_OPTION,
+    CODEC_INVALID_NAME,
     CODEC_DUPLICATE_PARAM,
     CODEC_DTYPE, /* a type of numbers that is not taken */
     CODEC_LIMIT, /* over a limit of this file */

@@ -12,7 +12,8 @@ typedef struct creation {
     size_t n_groups;
     json_doc *doc;
     safetensors file;
-    tensor_list list;
+    tensor_list list;    /* parameters in JSON */
+    buffer *shared_room; /* holds the tensors of groups that name them */
     buffer *groups_room;
 } creation;
 

@@ -89,6 +89,9 @@ FNR == NR {
             refuse("only server/codec_json.c knows cJSON")
         }
     }
+    if (target ~ /(^|\/)pcre2[a-z]*\.h$/ && file != "server/name_pattern.c") {
+        refuse("only server/name_pattern.c knows PCRE2")
+    }
     if (file ~ /^include\// && target !~ /^adam\/[a-z_]+\.h$/ && target !~ /^std[a-z]+\.h$/) {
         refuse("the public headers need the C library alone")
     }
@@ -116,9 +119,9 @@ FNR == NR {
         if (name ~ /^api[a-z_]*\.[ch]$/ && target ~ /^(sys\/socket|netinet\/.*|arpa\/inet|netdb|sys\/un|sys\/epoll|poll)(\.h)?$/) {
             refuse("handlers never see a socket")
         }
-        if (name ~ /^(codec|json|number|buffer)[a-z_0-9]*\.(c|h|cpp)$/) {
+        if (name ~ /^(codec|json|number|buffer|name_pattern)[a-z_0-9]*\.(c|h|cpp)$/) {
             if (own && target !~ /^adam\/[a-z_]+\.h$/ &&
-                target !~ /^(buffer|number|codec|codec_[a-z_0-9]+|json[a-z_0-9]*)\.h$/ &&
+                target !~ /^(buffer|number|name_pattern|codec|codec_[a-z_0-9]+|json[a-z_0-9]*)\.h$/ &&
                 !(name ~ /^buffer\./ && target == "memory.h")) {
                 refuse("codecs know include/, the buffer and each other")
             }
@@ -169,6 +172,9 @@ make_good() {
     printf '#include "adam/optimizer.h"\n' >server/buffer.h
     printf '#include "buffer.h"\n' >server/codec_json.h
     printf '#include <cjson/cJSON.h>\n#include "codec_json.h"\n' >server/codec_json.c
+    printf '#include "buffer.h"\n' >server/name_pattern.h
+    printf '#include <pcre2.h>\n#include "name_pattern.h"\n' >server/name_pattern.c
+    printf '#include "codec_json.h"\n#include "name_pattern.h"\n' >server/codec_create.c
     printf '#include "codec_json.h"\n#include "registry.h"\n' >server/api.h
     printf '#include "api.h"\n' >server/api_step.c
     printf '#include "buffer.h"\n' >server/registry.h
@@ -202,6 +208,12 @@ self_test() {
     must_refuse server/api_step.c '"http.h"'
     must_refuse server/api_step.c '<sys/socket.h>'
     must_refuse server/api_step.c '<cjson/cJSON.h>'
+    must_refuse server/api_step.c '<pcre2.h>'
+    must_refuse server/codec_create.c '<pcre2.h>'
+    must_refuse server/codec_create.c '<pcre2posix.h>'
+    must_refuse server/name_pattern.h '<pcre2.h>'
+    must_refuse server/name_pattern.c '"registry.h"'
+    must_refuse core/kernel.h '<pcre2.h>'
     must_refuse server/api_step.c '"../core/kernel.h"'
     must_refuse server/api_step.c '"kernel.h"'
     must_refuse server/registry.h '"api.h"'

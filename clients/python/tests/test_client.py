@@ -1,5 +1,6 @@
 """The client against a real server, whose binary ADAMD_BINARY names."""
 
+import re
 import tempfile
 import threading
 import unittest
@@ -90,6 +91,43 @@ class Life(ClientCase):
         self.assertEqual([g["lr"] for g in groups], [0.5, 0.125, 2])
         self.assertSame({"c": self.opt.param("c")}, {"c": np.array([np.inf, 1.5], np.float32)})
         self.assertEqual(self.opt.param("d").shape, (0, 2))
+
+
+    def test_groups_by_regex(self) -> None:
+        names = ("nn1.weight", "nn1.bias", "nn2.weight", "caf\u00e9/bias", "a\nb")
+        params = {name: np.ones(1, np.float32) for name in names}
+        self.opt.create(
+            params,
+            param_groups=[
+                {"params": re.compile(r"\bbias$"), "weight_decay": 0},
+                {"params": {"regex": "(?i)WEIGHT"}, "lr": 0.5},
+                {"params": ["a\nb"]},
+            ],
+        )
+        self.assertEqual(
+            [[p["name"] for p in group["params"]] for group in self.opt.param_groups()],
+            [["nn1.bias", "caf\u00e9/bias"], ["nn1.weight", "nn2.weight"], ["a\nb"]],
+        )
+        self.opt.delete()
+
+    def test_regex_refused_by_the_server(self) -> None:
+        for pattern, said in (("none$", "matches no parameter"), ("(?P<a>w)(?(a)x", "PCRE2")):
+            with self.assertRaises(adamd.Unprocessable) as caught:
+                self.opt.create({"w": np.ones(1)}, param_groups=[{"params": {"regex": pattern}}])
+            self.assertIn(said, caught.exception.detail)
+
+    def test_regex_refused_by_the_client(self) -> None:
+        """What PCRE2 would not be told, and so would read otherwise than Python."""
+        cases = (
+            (re.compile("w", re.IGNORECASE), ValueError, "re.IGNORECASE"),
+            (re.compile("w", re.ASCII), ValueError, "re.ASCII"),
+            (re.compile("(?s)w."), ValueError, "re.DOTALL"),
+            (re.compile(b"w"), TypeError, "bytes"),
+        )
+        for pattern, kind, said in cases:
+            with self.assertRaisesRegex(kind, said):
+                self.opt.create({"w": np.ones(1)}, param_groups=[{"params": pattern}])
+        self.assertEqual(self.client.list(self.opt.name), [])
 
 
 class Stepping(ClientCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 from urllib.parse import quote, urlencode
@@ -64,6 +65,23 @@ def _to_json(array: "np.ndarray[Any, Any]") -> Any:
 def _from_json(nested: Any, dtype: str, shape: Sequence[int]) -> "np.ndarray[Any, Any]":
     # float("Infinity") and float("NaN") read the protocol's strings.
     return np.array(nested, dtype=np.float64).astype(dtype).reshape(shape)
+
+
+def _new_group(group: Mapping[str, Any]) -> Json:
+    """A param group for a creation, whose "params" may be a compiled pattern."""
+    sent = dict(group)
+    pattern = sent.get("params")
+    if isinstance(pattern, re.Pattern):
+        if not isinstance(pattern.pattern, str):
+            raise TypeError(f"params is {pattern!r}, a pattern of bytes; names are str")
+        extra = pattern.flags & ~re.UNICODE
+        if extra:
+            raise ValueError(
+                f"params is {pattern!r}: {re.RegexFlag(extra)!r} cannot be sent beside a pattern; "
+                'write it as PCRE2 has it, {"regex": "(?i)..."}'
+            )
+        sent["params"] = {"regex": pattern.pattern}
+    return sent
 
 
 class Client:
@@ -175,13 +193,14 @@ class Optimizer:
 
         `defaults` are torch's hyperparameters (lr, betas, eps, weight_decay, amsgrad, maximize).
         `param_groups` is a list of {"params": [names], "lr": ..., ...}; left out, one group holds
-        every parameter.
+        every parameter. In place of the list of names may stand re.compile(...) or
+        {"regex": "..."}: every parameter in whose name the server finds it, as PCRE2 reads it.
         """
         spec: Json = {"algorithm": algorithm}
         if defaults:
             spec["defaults"] = defaults
         if param_groups is not None:
-            spec["param_groups"] = [dict(group) for group in param_groups]
+            spec["param_groups"] = [_new_group(group) for group in param_groups]
         metadata = {"optimizer": json.dumps(spec, allow_nan=False)}
         summary: Json = self._json("PUT", "", tensors=params, metadata=metadata)
         return summary
