@@ -280,7 +280,7 @@ static codec_status read_children(const reader *parent, const json_value *list, 
     char place[192];
     reader r = *parent;
     codec_status st = CODEC_OK;
-    r.object = json_first(list);
+    r.object = list != NULL ? json_first(list) : NULL;
     for (size_t i = 1; st == CODEC_OK && i < out->n; i++) {
         (void)snprintf(place, sizeof place, "schedulers[%zu] of SequentialLR of %s", i - 1, where);
         st = read_scheduler(&r, place, true, position, &out->at[i]);
