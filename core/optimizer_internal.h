@@ -12,6 +12,8 @@ typedef struct adam_block {
 
 typedef struct adam_param {
     adam_tensor tensor; /* name in its group's block, terminated; data: the values */
+    /* max_exp_avg_sq: its part of the group's block; NULL where there is none, and from a first
+     * step without amsgrad on. */
     void *exp_avg, *exp_avg_sq, *max_exp_avg_sq;
     uint64_t numel, step;
     size_t group;
@@ -55,8 +57,10 @@ adam_status adam_group_prepare_options(adam_optimizer *optimizer, size_t group,
 void adam_group_apply_options(adam_optimizer *optimizer, size_t group, const adam_options *options,
                               const adam_block *block);
 
-/* Bytes of the max_exp_avg_sq block of a group, never 0; and giving that block back. */
+/* Bytes of the max_exp_avg_sq block of a group, never 0; giving every parameter its part of the
+ * block that is there; and giving the block back. */
 size_t adam_group_max_bytes(const adam_optimizer *optimizer, size_t group);
+void adam_group_place_max(adam_optimizer *optimizer, size_t group);
 void adam_group_drop_max(adam_optimizer *optimizer, size_t group);
 
 /* Finds the parameter that `tensor` names and holds its dtype and shape against it. `what` begins

@@ -246,22 +246,38 @@ adam_status adam_group_prepare_options(adam_optimizer *o, size_t group, const ad
     }
     adam_status st = adam_options_check(options, error);
     const adam_group *g = &o->groups[group];
-    if (st != ADAM_OK || !options->amsgrad || g->max_exp_avg_sq.memory != NULL) {
+    if (st != ADAM_OK || !options->amsgrad || g->options.amsgrad) {
         return st;
     }
     for (size_t i = 0; i < g->n_params; i++) {
         const adam_param *p = &o->params[g->first_param + i];
-        if (p->step > 0) {
+        if (p->step > 0 && p->max_exp_avg_sq == NULL) {
             adam_error_set(error, ADAM_STATE_MISMATCH,
-                           "amsgrad cannot be switched on: '%s' has taken %llu steps without "
-                           "max_exp_avg_sq",
+                           "amsgrad cannot be switched on: '%s' has taken %llu steps, the first of "
+                           "them without max_exp_avg_sq",
                            p->tensor.name, (unsigned long long)p->step);
             adam_error_param(error, p->tensor.name, p->tensor.name_len);
             return ADAM_STATE_MISMATCH;
         }
     }
+    if (g->max_exp_avg_sq.memory != NULL) {
+        return ADAM_OK;
+    }
     const size_t bytes = adam_group_max_bytes(o, group);
     return adam_block_get(o, bytes, block) ? ADAM_OK : adam_error_no_memory(error, bytes);
+}
+
+void adam_group_place_max(adam_optimizer *o, size_t group)
+{
+    const adam_group *g = &o->groups[group];
+    size_t end = 0;
+    for (size_t i = 0; i < g->n_params; i++) {
+        adam_param *p = &o->params[g->first_param + i];
+        const size_t bytes = p->numel * adam_dtype_size(p->tensor.dtype);
+        end = place(end, bytes);
+        p->max_exp_avg_sq = (char *)g->max_exp_avg_sq.memory + end;
+        end += bytes;
+    }
 }
 
 void adam_group_apply_options(adam_optimizer *o, size_t group, const adam_options *options,
@@ -269,17 +285,9 @@ void adam_group_apply_options(adam_optimizer *o, size_t group, const adam_option
 {
     adam_group *g = &o->groups[group];
     g->options = *options;
-    if (block->memory == NULL) {
-        return;
-    }
-    g->max_exp_avg_sq = *block;
-    size_t end = 0;
-    for (size_t i = 0; i < g->n_params; i++) {
-        adam_param *p = &o->params[g->first_param + i];
-        const size_t bytes = p->numel * adam_dtype_size(p->tensor.dtype);
-        end = place(end, bytes);
-        p->max_exp_avg_sq = (char *)block->memory + end;
-        end += bytes;
+    if (block->memory != NULL) {
+        g->max_exp_avg_sq = *block;
+        adam_group_place_max(o, group);
     }
 }
 

@@ -92,7 +92,6 @@ static adam_status check_group(const adam_optimizer *o, const adam_state_dict *d
     const adam_group *g = &o->groups[group];
     for (size_t i = g->first_param; i < g->first_param + g->n_params; i++) {
         const adam_param_state *s = &d->params[m->from[i]];
-        const adam_param_state *first = &d->params[m->from[g->first_param]];
         if (s->step > d->step) {
             return mismatch(s, "its step is past the optimizer's", error);
         }
@@ -101,9 +100,6 @@ static adam_status check_group(const adam_optimizer *o, const adam_state_dict *d
         }
         if (d->groups[group].amsgrad && s->max_exp_avg_sq == NULL) {
             return mismatch(s, "its group has amsgrad, so max_exp_avg_sq is needed", error);
-        }
-        if ((s->max_exp_avg_sq == NULL) != (first->max_exp_avg_sq == NULL)) {
-            return mismatch(s, "a group has max_exp_avg_sq for all its parameters or none", error);
         }
     }
     return adam_options_check(&d->groups[group], error);
@@ -133,8 +129,11 @@ static bool group_has_max(const adam_optimizer *o, const adam_state_dict *d, con
                           size_t group)
 {
     const adam_group *g = &o->groups[group];
-    return g->n_params > 0 ? d->params[m->from[g->first_param]].max_exp_avg_sq != NULL
-                           : d->groups[group].amsgrad;
+    bool has = d->groups[group].amsgrad;
+    for (size_t i = g->first_param; i < g->first_param + g->n_params; i++) {
+        has = has || d->params[m->from[i]].max_exp_avg_sq != NULL;
+    }
+    return has;
 }
 
 /* Gets, for each group that needs one and has none, the block of max_exp_avg_sq. */
@@ -161,6 +160,9 @@ static void apply_state(adam_optimizer *o, const adam_state_dict *d, const match
             adam_group_drop_max(o, i);
         }
         adam_group_apply_options(o, i, &d->groups[i], &blocks[i]);
+        if (o->groups[i].max_exp_avg_sq.memory != NULL) {
+            adam_group_place_max(o, i);
+        }
     }
     for (size_t i = 0; i < o->n_params; i++) {
         adam_param *p = &o->params[i];
@@ -171,6 +173,10 @@ static void apply_state(adam_optimizer *o, const adam_state_dict *d, const match
         copy(p, p->exp_avg_sq, s->exp_avg_sq);
         if (s->max_exp_avg_sq != NULL) {
             copy(p, p->max_exp_avg_sq, s->max_exp_avg_sq);
+        } else if (p->step > 0) {
+            p->max_exp_avg_sq = NULL;
+        } else if (p->max_exp_avg_sq != NULL) { /* its first step may still begin one */
+            memset(p->max_exp_avg_sq, 0, p->numel * adam_dtype_size(p->tensor.dtype));
         }
     }
 }

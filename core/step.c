@@ -371,6 +371,10 @@ void adam_step_apply(adam_step_plan *plan, adam_step_stats *stats)
     }
     for (size_t i = 0; i < plan->n_entries; i++) {
         const entry *e = &plan->entries[i];
+        if (e->param->step == 0 && !o->groups[e->param->group].options.amsgrad) {
+            e->param->max_exp_avg_sq =
+                NULL; /* as in torch, it begins with the first step or never */
+        }
         e->param->step++;
         if (i == 0 || e[-1].scalars != e->scalars) {
             plan->scalars[e->scalars] =

@@ -79,8 +79,8 @@ adam_status adam_optimizer_add_group(adam_optimizer *optimizer, const adam_group
                                      adam_error *error);
 
 /* Replaces the hyperparameters of one group from the next step on. Errors: NO_SUCH_GROUP,
- * INVALID_OPTION, STATE_MISMATCH (amsgrad switched on after a parameter of the group has stepped
- * without it; torch raises KeyError there), NO_MEMORY. On an error nothing has changed. */
+ * INVALID_OPTION, STATE_MISMATCH (amsgrad switched on after a parameter of the group took its first
+ * step without it; torch raises KeyError there), NO_MEMORY. On an error nothing has changed. */
 adam_status adam_optimizer_set_options(adam_optimizer *optimizer, size_t group,
                                        const adam_options *options, adam_error *error);
 
@@ -108,10 +108,12 @@ typedef struct adam_param_view {
     adam_tensor tensor; /* name (terminated), dtype, shape; data: the values */
     uint64_t numel;
     size_t group;
-    uint64_t step;              /* steps this parameter took part in */
-    const void *exp_avg;        /* first moment, numel elements of the tensor's dtype */
-    const void *exp_avg_sq;     /* second moment */
-    const void *max_exp_avg_sq; /* maximum of it; NULL unless amsgrad is or was on */
+    uint64_t step;          /* steps this parameter took part in */
+    const void *exp_avg;    /* first moment, numel elements of the tensor's dtype */
+    const void *exp_avg_sq; /* second moment */
+    /* Maximum of it. NULL unless amsgrad is or was on, and where the parameter's first step was
+     * taken without it. */
+    const void *max_exp_avg_sq;
 } adam_param_view;
 
 /* param < adam_optimizer_param_count. */
