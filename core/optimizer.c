@@ -247,6 +247,8 @@ adam_param_view adam_optimizer_param(const adam_optimizer *o, size_t param)
         .step = p->step,
         .exp_avg = p->exp_avg,
         .exp_avg_sq = p->exp_avg_sq,
-        .max_exp_avg_sq = p->max_exp_avg_sq,
+        /* torch makes it with the first step; the place for it is there before */
+        .max_exp_avg_sq =
+            p->step > 0 || o->groups[p->group].options.amsgrad ? p->max_exp_avg_sq : NULL,
     };
 }

@@ -209,7 +209,8 @@ static void apply_state(adam_optimizer *o, const adam_state_dict *d, const match
         copy(p, p->tensor.data, s->tensor.data);
         copy(p, p->exp_avg, s->exp_avg);
         copy(p, p->exp_avg_sq, s->exp_avg_sq);
-        if (s->max_exp_avg_sq != NULL) {
+        const bool has_max = s->step > 0 || o->groups[p->group].options.amsgrad;
+        if (s->max_exp_avg_sq != NULL && has_max) {
             copy(p, p->max_exp_avg_sq, s->max_exp_avg_sq);
         } else {
             p->max_exp_avg_sq = NULL;

@@ -15,21 +15,22 @@
 
 #include "adam/adam.h"
 
-#define STEPS  10
-#define PARAMS 4
-#define SKIP   77 /* ctest's SKIP_RETURN_CODE */
-#define CASES  96
+#define STEPS    20
+#define PARAMS   10
+#define IN_GROUP 5 /* parameters of each of the two groups */
+#define MAX_SIZE 1003
+#define TAIL     16 /* reference.py: what torch may take one by one is fewer than this */
+#define SKIP     77 /* ctest's SKIP_RETURN_CODE */
+#define CASES    192
 
-static const uint64_t sizes[PARAMS] = {1, 7, 16, 33};
-static const struct {
-    double lr, eps;
-} group_options[2] = {{0.003, 1e-8}, {0.05, 1e-6}};
+static const uint64_t sizes[PARAMS] = {1, 3, 7, 8, 15, 16, 17, 31, 33, MAX_SIZE};
+static const double group_lr[2] = {0.003, 0.05};
 
 typedef struct golden_case {
     unsigned number;
     adam_algorithm algorithm;
     adam_dtype dtype;
-    adam_options options; /* but lr and eps */
+    adam_options options; /* but lr */
     uint64_t after[STEPS];
 } golden_case;
 
@@ -49,10 +50,11 @@ static uint64_t exponent_field(uint64_t bits, unsigned step, uint64_t bias)
     if (step == 0) {
         return bias + spread % 8 - 6;
     }
+    const bool rare = ((bits >> 12) & 7) == 0;
     switch (bits & 63) {
     case 1: return 0;
     case 2: return 1 + spread;
-    case 3: return bias + bias / 2 + spread;
+    case 3: return rare ? bias + bias / 2 + spread : bias + spread - 20;
     case 4: return bias + 20 + spread;
     default: return bias + spread - 20;
     }
@@ -79,17 +81,19 @@ static void put_number(adam_dtype dtype, uint64_t bits, unsigned step, int zero_
     }
 }
 
-/* Fills the numbers of one parameter into `data`, room for 33 doubles. */
+/* Fills the numbers of one parameter into `data`, room for MAX_SIZE doubles. */
 static adam_tensor numbers(const golden_case *c, unsigned step, unsigned param, void *data)
 {
-    static const char *const names[PARAMS] = {"p0", "p1", "p2", "p3"};
+    static const char *const names[PARAMS] = {"p0", "p1", "p2", "p3", "p4",
+                                              "p5", "p6", "p7", "p8", "p9"};
     const size_t size = adam_dtype_size(c->dtype);
-    /* zero_sign of make_golden.py */
-    const bool tail = step > 0 && sizes[param] % 16 != 0 && c->options.betas[0] == 0.0;
-    const int zero_sign = tail ? c->options.maximize : -1;
+    /* reference.py: zero_sign, tail_start */
+    const bool pinned = step > 0 && c->options.betas[0] == 0.0;
+    const uint64_t tail = sizes[param] - sizes[param] % TAIL;
     for (uint64_t i = 0; i < sizes[param]; i++) {
         const uint64_t counter =
             (uint64_t)c->number << 48 | (uint64_t)step << 40 | (uint64_t)param << 32 | i;
+        const int zero_sign = pinned && i >= tail ? c->options.maximize : -1;
         put_number(c->dtype, mix(counter), step, zero_sign, (char *)data + i * size);
     }
     return (adam_tensor){.name = names[param],
@@ -112,7 +116,7 @@ static uint64_t fnv1a(uint64_t hash, const void *data, size_t n)
 
 static adam_optimizer *make(const golden_case *c)
 {
-    static double data[PARAMS][33];
+    static double data[PARAMS][MAX_SIZE];
     adam_tensor params[PARAMS];
     adam_group_spec groups[2];
     adam_error error;
@@ -122,9 +126,8 @@ static adam_optimizer *make(const golden_case *c)
     }
     for (unsigned k = 0; k < 2; k++) {
         groups[k] = (adam_group_spec){
-            .options = c->options, .params = params + (size_t)2 * k, .n_params = 2};
-        groups[k].options.lr = group_options[k].lr;
-        groups[k].options.eps = group_options[k].eps;
+            .options = c->options, .params = params + (size_t)IN_GROUP * k, .n_params = IN_GROUP};
+        groups[k].options.lr = group_lr[k];
     }
     assert_int_equal(adam_optimizer_create(c->algorithm, groups, 2, NULL, &o, &error), ADAM_OK);
     return o;
@@ -132,7 +135,7 @@ static adam_optimizer *make(const golden_case *c)
 
 static void step(adam_optimizer *o, const golden_case *c, unsigned number)
 {
-    static double data[PARAMS][33];
+    static double data[PARAMS][MAX_SIZE];
     adam_tensor grads[PARAMS];
     adam_error error;
     size_t n = 0;
@@ -167,10 +170,11 @@ static bool read_case(FILE *file, golden_case *c)
     *c = (golden_case){0};
     assert_int_equal(fscanf(file,
                             "%u %15s %15s amsgrad %d maximize %d weight_decay %lf betas %lf %lf "
-                            "after",
+                            "eps %lf after",
                             &c->number, algorithm, dtype, &amsgrad, &maximize,
-                            &c->options.weight_decay, &c->options.betas[0], &c->options.betas[1]),
-                     8);
+                            &c->options.weight_decay, &c->options.betas[0], &c->options.betas[1],
+                            &c->options.eps),
+                     9);
     c->algorithm = strcmp(algorithm, "adamw") == 0 ? ADAM_ALGORITHM_ADAMW : ADAM_ALGORITHM_ADAM;
     c->dtype = strcmp(dtype, "float64") == 0 ? ADAM_FLOAT64 : ADAM_FLOAT32;
     c->options.amsgrad = amsgrad != 0;

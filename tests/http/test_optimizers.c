@@ -36,9 +36,13 @@ static void test_create(void **state)
         "{\"params\": [{\"name\": \"nn1.weight\", \"shape\": [3, 2], \"data\": [[1, 2], "
         "[3, 4], [5, 6]]}, {\"name\": \"nn1.bias\", \"shape\": [3], \"dtype\": "
         "\"float64\"}]}, {\"params\": [{\"name\": \"s\", \"data\": 2}], \"lr\": 0.01}]}");
-    assert_summary(p, 201, "mlp", "\"algorithm\": \"adam\", \"step\": 0, \"epoch\": ");
+    assert_summary(p, 201, "mlp",
+                   "\"algorithm\": \"adam\", \"step\": 0, \"skipped\": 0, \"epoch\": ");
     assert_has(p, 201, "\"param_groups\": 2, \"params\": 3, \"numel\": 10, \"bytes\": ");
-    assert_has(p, 201, "\"defaults\": {\"lr\": 0.1, " DEFAULTS "}}\n");
+    assert_has(p, 201,
+               "\"defaults\": {\"lr\": 0.1, " DEFAULTS
+               "}, \"grad_scale\": 1, \"nonfinite\": \"error\", \"max_grad_norm\": null, "
+               "\"norm_type\": 2, \"error_if_nonfinite\": false, \"clip_value\": null}\n");
     assert_header(p, "Content-Type", JSON_TYPE);
     assert_header(p, "Location", "/v1/optimizers/mlp");
     const char *etag = adamd_response_header(&p->reply, "ETag", 0);
@@ -77,7 +81,10 @@ static void test_defaults(void **state)
 {
     peer *p = *state;
     create(p, "adam", "{\"params\": {\"w\": [1]}}");
-    assert_has(p, 201, "\"defaults\": {\"lr\": 0.001, " DEFAULTS "}}\n");
+    assert_has(p, 201,
+               "\"defaults\": {\"lr\": 0.001, " DEFAULTS
+               "}, \"grad_scale\": 1, \"nonfinite\": \"error\", \"max_grad_norm\": null, "
+               "\"norm_type\": 2, \"error_if_nonfinite\": false, \"clip_value\": null}\n");
     create(p, "adamw", "{\"algorithm\": \"adamw\", \"params\": {\"w\": [1]}}");
     assert_has(p, 201, "\"algorithm\": \"adamw\"");
     assert_has(p, 201,

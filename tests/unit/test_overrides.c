@@ -187,6 +187,34 @@ static void test_amsgrad_off_and_on(void **state)
     adam_optimizer_free(o);
 }
 
+/* A parameter whose first step comes while amsgrad rests has no maximum from then on, whatever the
+ * others of its group have: torch raises KeyError for it. */
+static void test_amsgrad_rests_at_first_step(void **state)
+{
+    (void)state;
+    adam_optimizer *o = make_small(NULL);
+    adam_options groups[2];
+    adam_error error;
+    small_grads g;
+    fill_small_grads(&g, 1);
+    const adam_step_args only_c = {.grads = &g.tensors[2], .n_grads = 1};
+    assert_int_equal(adam_optimizer_step(o, &only_c, NULL, NULL), ADAM_OK);
+    options_now(o, groups);
+    groups[1].amsgrad = false;
+    assert_int_equal(adam_optimizer_set_options(o, 1, &groups[1], NULL), ADAM_OK);
+    assert_non_null(adam_optimizer_param(o, 3).max_exp_avg_sq);
+    step_small(o, 2); /* the first of "d" */
+    assert_non_null(adam_optimizer_param(o, 2).max_exp_avg_sq);
+    assert_null(adam_optimizer_param(o, 3).max_exp_avg_sq);
+    groups[1].amsgrad = true;
+    const image before = image_take(o);
+    assert_int_equal(adam_optimizer_set_options(o, 1, &groups[1], &error), ADAM_STATE_MISMATCH);
+    assert_string_equal(error.param, "d");
+    assert_int_equal(step_with(o, 3, groups, &error), ADAM_STATE_MISMATCH);
+    assert_unchanged(before, o);
+    adam_optimizer_free(o);
+}
+
 /* The maximum never falls: a small gradient after a large one is divided by the large one's root.
  */
 static void test_amsgrad_maximum(void **state)
@@ -219,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_amsgrad_on_before_first_step),
         cmocka_unit_test(test_amsgrad_on_too_late),
         cmocka_unit_test(test_amsgrad_off_and_on),
+        cmocka_unit_test(test_amsgrad_rests_at_first_step),
         cmocka_unit_test(test_amsgrad_maximum),
     };
     return cmocka_run_group_tests_name("overrides", tests, NULL, NULL);

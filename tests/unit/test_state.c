@@ -176,6 +176,42 @@ static void test_max_comes_and_goes(void **state)
     assert_int_equal(h.live_blocks, 0);
 }
 
+/* Within a group some may have a maximum and some none: those that began without amsgrad. One that
+ * has not stepped may still begin with it. */
+static void test_max_of_some(void **state)
+{
+    (void)state;
+    dict d;
+    adam_error error;
+    adam_optimizer *o = make_small(NULL);
+    adam_optimizer *from = make_worn();
+    step_small(o, 99); /* something to forget */
+    dict_of(from, &d);
+    d.params[0].max_exp_avg_sq = NULL; /* "d" */
+    assert_int_equal(adam_optimizer_load_state(o, &d.state, NULL), ADAM_OK);
+    assert_null(adam_optimizer_param(o, 3).max_exp_avg_sq);
+    const adam_param_view c = adam_optimizer_param(o, 2);
+    assert_memory_equal(c.max_exp_avg_sq, adam_optimizer_param(from, 2).max_exp_avg_sq,
+                        c.numel * adam_dtype_size(c.tensor.dtype));
+    adam_options options = adam_optimizer_group(o, 1).options;
+    options.amsgrad = true;
+    assert_int_equal(adam_optimizer_set_options(o, 1, &options, &error), ADAM_STATE_MISMATCH);
+    assert_string_equal(error.param, "d");
+
+    d.params[0].step = 0;
+    assert_int_equal(adam_optimizer_load_state(o, &d.state, NULL), ADAM_OK);
+    assert_null(adam_optimizer_param(o, 3).max_exp_avg_sq);
+    assert_int_equal(adam_optimizer_set_options(o, 1, &options, NULL), ADAM_OK);
+    const adam_param_view p = adam_optimizer_param(o, 3);
+    assert_non_null(p.max_exp_avg_sq);
+    for (uint64_t i = 0; i < p.numel * adam_dtype_size(p.tensor.dtype); i++) {
+        assert_int_equal(((const char *)p.max_exp_avg_sq)[i], 0);
+    }
+    step_small(o, 5);
+    adam_optimizer_free(o);
+    adam_optimizer_free(from);
+}
+
 /* The largest counts there are load, and the next step is taken from them. */
 static void test_largest_step(void **state)
 {
@@ -263,7 +299,7 @@ static void test_load_refused_state(void **state)
     refuse_state(&d, ADAM_STATE_MISMATCH, "a");
     dict_of(from, &d);
     d.groups[1].amsgrad = true;
-    d.params[0].max_exp_avg_sq = NULL; /* of "d", in that group */
+    d.params[0].max_exp_avg_sq = NULL; /* "c" has one, "d" of the same group has none */
     refuse_state(&d, ADAM_STATE_MISMATCH, "d");
     dict_of(from, &d);
     d.groups[1].betas[0] = 1.0;
@@ -274,10 +310,11 @@ static void test_load_refused_state(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_set_params),          cmocka_unit_test(test_set_params_refused),
-        cmocka_unit_test(test_no_params),           cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_max_comes_and_goes),  cmocka_unit_test(test_largest_step),
-        cmocka_unit_test(test_load_refused_params), cmocka_unit_test(test_load_refused_state),
+        cmocka_unit_test(test_set_params),         cmocka_unit_test(test_set_params_refused),
+        cmocka_unit_test(test_no_params),          cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_max_comes_and_goes), cmocka_unit_test(test_largest_step),
+        cmocka_unit_test(test_max_of_some),        cmocka_unit_test(test_load_refused_params),
+        cmocka_unit_test(test_load_refused_state),
     };
     return cmocka_run_group_tests_name("state", tests, NULL, NULL);
 }
