@@ -56,6 +56,10 @@ static bool create(api_context *ctx, const char *name, const creation *c, instan
                               &error) != ADAM_OK) {
         return problem_from_adam(p, &error);
     }
+    if (adam_optimizer_set_grad_options(optimizer, &c->grad_options, &error) != ADAM_OK) {
+        adam_optimizer_free(optimizer);
+        return problem_from_adam(p, &error);
+    }
     bool no_memory;
     if (registry_add(ctx->registry, name, optimizer, &c->defaults, out, &no_memory)) {
         return true;

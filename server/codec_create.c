@@ -10,6 +10,10 @@ void creation_drop(creation *c)
     safetensors_drop(&c->file);
     tensor_list_drop(&c->list);
     buffer_drop(c->shared_room);
+    for (size_t i = 0; i < c->n_schedule_rooms; i++) {
+        buffer_drop(c->schedule_rooms[i]);
+    }
+    buffer_drop(c->schedule_room);
     buffer_drop(c->groups_room);
     *c = (creation){0};
 }
@@ -59,7 +63,7 @@ static codec_status read_long_form(buffer_pool *pool, creation *c, codec_error *
     if (json_type_of(groups) != JSON_LIST) {
         return creation_wrong_type("param_groups", groups, "a list of param groups", error);
     }
-    codec_status st = creation_begin_groups(pool, c, json_count(groups), error);
+    codec_status st = creation_begin_groups(c, json_count(groups), error);
     if (st == CODEC_OK) {
         st = tensor_list_begin(pool, count_params(groups), &c->list, error);
     }
@@ -92,7 +96,7 @@ static codec_status read_params_form(buffer_pool *pool, creation *c, codec_error
 codec_status creation_read_json(buffer_pool *pool, const char *body, size_t length, creation *c,
                                 codec_error *error)
 {
-    *c = (creation){0};
+    *c = (creation){.pool = pool};
     codec_status st = json_parse(pool, body, length, &c->doc, error);
     if (st != CODEC_OK) {
         return st;
@@ -118,14 +122,14 @@ codec_status creation_read_json(buffer_pool *pool, const char *body, size_t leng
 codec_status creation_read_group(buffer_pool *pool, const char *body, size_t length,
                                  const adam_options *defaults, creation *c, codec_error *error)
 {
-    *c = (creation){.defaults = *defaults};
+    *c = (creation){.pool = pool, .defaults = *defaults};
     codec_status st = json_parse(pool, body, length, &c->doc, error);
     if (st != CODEC_OK) {
         return st;
     }
     const json_value *root = json_root(c->doc);
     const json_value *params = json_type_of(root) == JSON_OBJECT ? json_get(root, "params") : NULL;
-    st = creation_begin_groups(pool, c, 1, error);
+    st = creation_begin_groups(c, 1, error);
     if (st == CODEC_OK) {
         st = tensor_list_begin(pool, params != NULL ? json_count(params) : 0, &c->list, error);
     }

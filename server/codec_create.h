@@ -6,8 +6,11 @@
 
 /* A description, ready for the core. Everything points into the body and into what it holds. */
 typedef struct creation {
+    buffer_pool *pool;
     adam_algorithm algorithm;
     adam_options defaults;
+    adam_grad_options grad_options;
+    adam_schedule *schedule; /* of groups that do not say otherwise, or NULL */
     adam_group_spec *groups;
     size_t n_groups;
     json_doc *doc;
@@ -15,6 +18,9 @@ typedef struct creation {
     tensor_list list;    /* parameters in JSON */
     buffer *shared_room; /* holds the tensors of groups that name them */
     buffer *groups_room;
+    buffer *schedule_room;
+    buffer **schedule_rooms; /* of each group, or NULL; in groups_room */
+    size_t n_schedule_rooms;
 } creation;
 
 /* In each, the caller calls creation_drop in any case; `body` must outlive it. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "codec_create_internal.h"
+#include "codec_schedule.h"
 
 codec_status creation_wrong_type(const char *what, const json_value *value, const char *expected,
                                  codec_error *error)
@@ -68,6 +69,30 @@ static codec_status read_algorithm(const json_value *root, creation *c, codec_er
     return CODEC_OK;
 }
 
+/* A schedule, or null: none. On success *room is the caller's to drop. */
+static codec_status read_schedule(creation *c, const json_doc *doc, const json_value *value,
+                                  const char *where, buffer **room, adam_schedule **out,
+                                  codec_error *error)
+{
+    *out = NULL;
+    *room = NULL;
+    return json_type_of(value) == JSON_NULL
+               ? CODEC_OK
+               : schedule_read(c->pool, doc, value, where, false, room, out, error);
+}
+
+/* What is done with gradients, and the schedule of all groups. */
+static codec_status read_settings(const json_doc *doc, const json_value *root, const char *where,
+                                  creation *c, codec_error *error)
+{
+    const json_value *schedule = json_get(root, "schedule");
+    adam_grad_options_default(&c->grad_options);
+    codec_status st = grad_options_read(doc, root, where, &c->grad_options, error);
+    return st == CODEC_OK && schedule != NULL
+               ? read_schedule(c, doc, schedule, where, &c->schedule_room, &c->schedule, error)
+               : st;
+}
+
 /* `defaults`, over torch's. */
 static codec_status read_defaults(const json_doc *doc, const json_value *root, creation *c,
                                   codec_error *error)
@@ -96,6 +121,9 @@ codec_status creation_read_head(const json_doc *doc, creation_form form, creatio
     if (st == CODEC_OK) {
         st = read_algorithm(root, c, error);
     }
+    if (st == CODEC_OK) {
+        st = read_settings(doc, root, where, c, error);
+    }
     if (st != CODEC_OK) {
         return st;
     }
@@ -105,16 +133,20 @@ codec_status creation_read_head(const json_doc *doc, creation_form form, creatio
 
 /* ---- groups ---- */
 
-codec_status creation_begin_groups(buffer_pool *pool, creation *c, size_t n, codec_error *error)
+codec_status creation_begin_groups(creation *c, size_t n, codec_error *error)
 {
     if (n > ADAM_MAX_GROUPS) {
         return codec_fail(error, CODEC_LIMIT, "more than %d param groups", ADAM_MAX_GROUPS);
     }
-    c->groups_room = buffer_get(pool, n * sizeof *c->groups);
+    const size_t bytes = n * (sizeof *c->groups + sizeof *c->schedule_rooms);
+    c->groups_room = buffer_get(c->pool, bytes);
     if (c->groups_room == NULL) {
         return codec_fail(error, CODEC_NO_MEMORY, "no memory for %zu param groups", n);
     }
+    memset(c->groups_room->data, 0, bytes);
     c->groups = (void *)c->groups_room->data;
+    c->schedule_rooms = (void *)(c->groups + n);
+    c->n_schedule_rooms = n;
     return CODEC_OK;
 }
 
@@ -125,10 +157,20 @@ codec_status creation_begin_group(creation *c, const json_doc *doc, const json_v
     adam_group_spec *g = &c->groups[c->n_groups];
     char where[32];
     (void)snprintf(where, sizeof where, "param group %zu", c->n_groups);
-    *g = (adam_group_spec){.options = c->defaults};
+    *g = (adam_group_spec){.options = c->defaults, .schedule = c->schedule};
     if (json_type_of(object) != JSON_OBJECT) {
         return creation_wrong_type(where, object, "an object", error);
     }
     codec_status st = json_check_names(object, allowed, where, error);
-    return st == CODEC_OK ? options_read(doc, object, where, &g->options, error) : st;
+    if (st == CODEC_OK) {
+        st = options_read(doc, object, where, &g->options, error);
+    }
+    const json_value *schedule = json_get(object, "schedule");
+    if (st != CODEC_OK || schedule == NULL) {
+        return st;
+    }
+    adam_schedule *own;
+    st = read_schedule(c, doc, schedule, where, &c->schedule_rooms[c->n_groups], &own, error);
+    g->schedule = own;
+    return st;
 }

@@ -3,13 +3,14 @@
 #define ADAMD_CODEC_CREATE_INTERNAL_H
 
 #include "codec_create.h"
+#include "codec_grad_options.h"
 #include "codec_options.h"
 
 /* Members of every creation's top level beside those that tell the forms apart, and of every group.
  * What is added here is read by creation_read_head and creation_read_group_options, for all forms.
  */
-#define CREATION_TOP_MEMBERS   "algorithm"
-#define CREATION_GROUP_MEMBERS "params", CODEC_OPTION_NAMES
+#define CREATION_TOP_MEMBERS   "algorithm", "schedule", CODEC_GRAD_OPTION_NAMES
+#define CREATION_GROUP_MEMBERS "params", "schedule", CODEC_OPTION_NAMES
 
 typedef enum creation_form {
     CREATION_LONG,     /* JSON: param_groups, with the parameters in them */
@@ -28,7 +29,7 @@ codec_status creation_wrong_type(const char *what, const json_value *value, cons
 codec_status creation_read_head(const json_doc *doc, creation_form form, creation *c,
                                 codec_error *error);
 /* Room for n groups in c->groups. */
-codec_status creation_begin_groups(buffer_pool *pool, creation *c, size_t n, codec_error *error);
+codec_status creation_begin_groups(creation *c, size_t n, codec_error *error);
 /* Begins group c->n_groups, without parameters: checks its members and reads all of them but
  * params, over c->defaults. */
 codec_status creation_begin_group(creation *c, const json_doc *doc, const json_value *object,

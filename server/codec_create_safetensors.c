@@ -9,8 +9,9 @@ codec_status creation_read_safetensors(buffer_pool *pool, char *body, size_t len
                                        size_t max_header, creation *c, codec_error *error)
 {
     static const char *const allowed_keys[] = {"format", "optimizer", NULL};
-    *c = (creation){.algorithm = ADAM_ALGORITHM_ADAM};
+    *c = (creation){.pool = pool, .algorithm = ADAM_ALGORITHM_ADAM};
     adam_options_default(c->algorithm, &c->defaults);
+    adam_grad_options_default(&c->grad_options);
     codec_status st = safetensors_parse(pool, body, length, max_header, &c->file, error);
     if (st == CODEC_OK) {
         st = safetensors_check_metadata(&c->file, allowed_keys, error);

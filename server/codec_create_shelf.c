@@ -230,7 +230,7 @@ static codec_status add_group_of_all(creation *c, const json_value *object, adam
     if (object != NULL) {
         st = creation_begin_group(c, c->doc, object, error);
     } else {
-        c->groups[0] = (adam_group_spec){.options = c->defaults};
+        c->groups[0] = (adam_group_spec){.options = c->defaults, .schedule = c->schedule};
     }
     c->groups[0].params = tensors;
     c->groups[0].n_params = n;
@@ -245,7 +245,7 @@ codec_status creation_share_out(buffer_pool *pool, creation *c, const json_value
         return creation_wrong_type("param_groups", groups, "a list of param groups", error);
     }
     const json_value *first = groups != NULL ? json_first(groups) : NULL;
-    codec_status st = creation_begin_groups(pool, c, first != NULL ? json_count(groups) : 1, error);
+    codec_status st = creation_begin_groups(c, first != NULL ? json_count(groups) : 1, error);
     if (st != CODEC_OK) {
         return st;
     }
