@@ -7,6 +7,7 @@
 #include "adam/adam.h"
 #include "buffer.h"
 #include "codec_show.h"
+#include "codec_state_dict.h"
 #include "config.h"
 #include "media.h"
 #include "problem.h"
@@ -36,6 +37,7 @@ typedef struct api_query {
     show_data data;
     bool has_dtype; /* `dtype`: of the parameters in the reply */
     adam_dtype dtype;
+    state_dict_load load;
     size_t limit;
     char prefix[REGISTRY_MAX_NAME + 1], after[REGISTRY_MAX_NAME + 1];
 } api_query;
@@ -66,7 +68,7 @@ api_handler api_list, api_create, api_summary, api_patch_optimizer, api_delete;
 api_handler api_step;
 api_handler api_get_param_groups, api_add_param_group, api_patch_param_group;
 api_handler api_get_params, api_put_params, api_get_param;
-api_handler api_get_state, api_get_state_dict, api_put_state_dict;
+api_handler api_get_state, api_get_state_dict, api_put_state_dict, api_get_digest;
 
 /* Sets the problem; returns false. */
 bool api_name_taken(const char *name, problem *p);

@@ -1,6 +1,7 @@
-/* api_state_dict.c: the whole state, out and back in. */
+/* api_state_dict.c: the whole state, out and back in, and its digest. */
 #include "api.h"
 #include "codec_state_dict.h"
+#include "state_digest.h"
 
 bool api_get_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
@@ -24,6 +25,14 @@ bool api_get_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
     return true;
 }
 
+static adam_status load(adam_optimizer *o, state_dict_load what, const state_dict *s,
+                        adam_error *why)
+{
+    return what == STATE_DICT_LOAD_PARAMS
+               ? adam_optimizer_set_params(o, s->params, s->n_params, why)
+               : adam_optimizer_load_state(o, &s->dict, why);
+}
+
 bool api_put_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     instance *inst = rq->instance;
@@ -31,12 +40,13 @@ bool api_put_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
     state_dict s;
     const codec_status st =
         rq->sent == MEDIA_JSON
-            ? state_dict_read_json(ctx->buffers, rq->body, inst->optimizer, &s, &error)
+            ? state_dict_read_json(ctx->buffers, rq->body, inst->optimizer, rq->query.load, &s,
+                                   &error)
             : state_dict_read_safetensors(ctx->buffers, rq->body, ctx->config->max_json_body,
-                                          inst->optimizer, &s, &error);
+                                          inst->optimizer, rq->query.load, &s, &error);
     bool done = st == CODEC_OK || problem_from_codec(p, &error);
     adam_error why;
-    if (done && adam_optimizer_load_state(inst->optimizer, &s.dict, &why) != ADAM_OK) {
+    if (done && load(inst->optimizer, rq->query.load, &s, &why) != ADAM_OK) {
         done = problem_from_adam(p, &why);
     }
     state_dict_drop(&s);
@@ -46,4 +56,17 @@ bool api_put_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
         reply_empty(r, 204);
     }
     return done;
+}
+
+bool api_get_digest(api_context *ctx, api_request *rq, reply *r, problem *p)
+{
+    const adam_optimizer *o = rq->instance->optimizer;
+    char digest[STATE_DIGEST_SIZE];
+    if (!state_digest(o, digest)) {
+        return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory to compute the digest");
+    }
+    text t = {.pool = ctx->buffers};
+    text_add_format(&t, "{\"digest\": \"%s\", \"step\": %llu}", digest,
+                    (unsigned long long)adam_optimizer_step_count(o));
+    return reply_json(r, 200, &t, p);
 }

@@ -22,6 +22,10 @@ typedef enum codec_status {
     CODEC_DTYPE, /* a type of numbers that is not taken */
     CODEC_LIMIT, /* over a limit of this file */
     CODEC_NO_MEMORY,
+    CODEC_UNKNOWN_PARAM,
+    CODEC_MISSING_PARAM,
+    CODEC_SHAPE, /* not that of the parameter: `expected` and `got` */
+    CODEC_STATE, /* a state that is not this optimizer's */
 } codec_status;
 
 /* Why a body was refused; the caller's. `message` is a sentence. */
@@ -31,12 +35,18 @@ typedef struct codec_error {
     bool has_position;
     size_t position;               /* byte in the JSON text */
     char param[ADAM_MAX_NAME + 1]; /* parameter concerned, or "" */
+    bool has_shapes;               /* `expected` and `got` */
+    int expected_rank, got_rank;
+    uint64_t expected[ADAM_MAX_RANK], got[ADAM_MAX_RANK];
 } codec_error;
 
 /* Fills it; returns the status. */
 codec_status codec_fail(codec_error *error, codec_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void codec_error_param(codec_error *error, const char *name, size_t length);
+/* CODEC_SHAPE: `what` of parameter `own` has another shape than `own`. */
+codec_status codec_fail_shape(codec_error *error, const char *what, const adam_tensor *own,
+                              int rank, const uint64_t *shape);
 
 /* "%.*s" of text from a client, cut to what a message can hold. */
 #define CODEC_NAME_FORMAT        "%.*s"

@@ -4,23 +4,33 @@
 
 #include "codec_tensors.h"
 
+/* What is taken from a state_dict: the values of the parameters, or all there is. */
+typedef enum state_dict_load {
+    STATE_DICT_LOAD_UNSAID,
+    STATE_DICT_LOAD_PARAMS,
+    STATE_DICT_LOAD_EVERYTHING,
+} state_dict_load;
+
 /* A state_dict that was read, ready for the core. */
 typedef struct state_dict {
-    adam_state_dict dict;
+    adam_state_dict dict; /* with LOAD_EVERYTHING */
+    adam_tensor *params;  /* with LOAD_PARAMS: values of all parameters, by index */
+    size_t n_params;
     json_doc *doc;
     safetensors file;
     tensor_list list;
     buffer *room;
 } state_dict;
 
-/* Reads one for `optimizer`, whose algorithm and groups of parameters it must have. The caller
- * calls state_dict_drop in any case; `body` must outlive it. */
+/* Reads one for `optimizer`, whose algorithm and groups of parameters it must have; with
+ * LOAD_PARAMS, only the parameters need be there, and the rest is held to known names alone. The
+ * caller calls state_dict_drop in any case; `body` must outlive it. */
 codec_status state_dict_read_json(buffer_pool *pool, const buffer *body,
-                                  const adam_optimizer *optimizer, state_dict *out,
-                                  codec_error *error);
+                                  const adam_optimizer *optimizer, state_dict_load load,
+                                  state_dict *out, codec_error *error);
 codec_status state_dict_read_safetensors(buffer_pool *pool, buffer *body, size_t max_header,
-                                         const adam_optimizer *optimizer, state_dict *out,
-                                         codec_error *error);
+                                         const adam_optimizer *optimizer, state_dict_load load,
+                                         state_dict *out, codec_error *error);
 void state_dict_drop(state_dict *s);
 
 /* Adds it as JSON. */

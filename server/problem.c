@@ -93,6 +93,10 @@ static problem_code code_of_codec(codec_status status)
     case CODEC_DTYPE: return PROBLEM_DTYPE_MISMATCH;
     case CODEC_LIMIT: return PROBLEM_LIMIT_EXCEEDED;
     case CODEC_NO_MEMORY: return PROBLEM_OUT_OF_MEMORY;
+    case CODEC_UNKNOWN_PARAM: return PROBLEM_UNKNOWN_PARAM;
+    case CODEC_MISSING_PARAM: return PROBLEM_MISSING_PARAM;
+    case CODEC_SHAPE: return PROBLEM_SHAPE_MISMATCH;
+    case CODEC_STATE: return PROBLEM_STATE_MISMATCH;
     case CODEC_OK:
     case CODEC_INVALID_VALUE: break;
     }
@@ -106,5 +110,10 @@ bool problem_from_codec(problem *p, const codec_error *error)
     utf8_mend(p->param);
     p->has_position = error->has_position;
     p->position = error->position;
+    p->has_shapes = error->has_shapes;
+    p->expected_rank = error->expected_rank;
+    p->got_rank = error->got_rank;
+    memcpy(p->expected, error->expected, sizeof p->expected);
+    memcpy(p->got, error->got, sizeof p->got);
     return false;
 }

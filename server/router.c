@@ -35,7 +35,9 @@ static const route routes[] = {
     {"GET", OPTIMIZER "/state/{param}", api_get_state, ROUTE_NO_BODY, REPLY_AS_JSON, true,
      ROUTE_QUERY_DATA},
     {"GET", OPTIMIZER "/state_dict", api_get_state_dict, ROUTE_NO_BODY, REPLY_AS_TENSORS, true, 0},
-    {"PUT", OPTIMIZER "/state_dict", api_put_state_dict, ROUTE_TENSORS, REPLY_AS_JSON, true, 0},
+    {"PUT", OPTIMIZER "/state_dict", api_put_state_dict, ROUTE_TENSORS, REPLY_AS_JSON, true,
+     ROUTE_QUERY_LOAD},
+    {"GET", OPTIMIZER "/digest", api_get_digest, ROUTE_NO_BODY, REPLY_AS_JSON, true, 0},
 };
 #define ROUTES_LENGTH (sizeof routes / sizeof routes[0])
 
@@ -173,6 +175,37 @@ static bool take_dtype(const char *value, api_query *q, problem *p)
                        value);
 }
 
+/* Parameters alone and a whole state are both what someone means by "load", and the wrong one goes
+ * unnoticed: so there is no default. */
+static bool refuse_load(problem *p, const char *is)
+{
+    return problem_set(p, PROBLEM_INVALID_QUERY,
+                       "load is %s, expected params (takes the values of the parameters; moments, "
+                       "step counts and options stay) or everything (makes the optimizer what the "
+                       "state_dict is); there is no default",
+                       is);
+}
+
+static bool take_load_query(const path_segment *value, api_query *q, problem *p)
+{
+    if (strcmp(value->text, "params") == 0) {
+        q->load = STATE_DICT_LOAD_PARAMS;
+    } else if (strcmp(value->text, "everything") == 0) {
+        q->load = STATE_DICT_LOAD_EVERYTHING;
+    } else {
+        char is[80];
+        (void)snprintf(is, sizeof is, "'%.64s'", value->text);
+        return refuse_load(p, is);
+    }
+    return true;
+}
+
+static bool check_load(const api_request *rq, problem *p)
+{
+    return (rq->route->query & ROUTE_QUERY_LOAD) == 0 || rq->query.load != STATE_DICT_LOAD_UNSAID ||
+           refuse_load(p, "missing");
+}
+
 static bool take_query(const path *target, api_request *rq, problem *p)
 {
     rq->query.limit = API_LIST_LIMIT;
@@ -199,6 +232,12 @@ static bool take_query(const path *target, api_request *rq, problem *p)
         if ((rq->route->query & ROUTE_QUERY_DTYPE) != 0 && strcmp(key, "dtype") == 0) {
             known = true;
             if (!take_dtype(value->text, &rq->query, p)) {
+                return false;
+            }
+        }
+        if ((rq->route->query & ROUTE_QUERY_LOAD) != 0 && strcmp(key, "load") == 0) {
+            known = true;
+            if (!take_load_query(value, &rq->query, p)) {
                 return false;
             }
         }
@@ -375,7 +414,7 @@ bool router_begin(api_context *ctx, const char *method, const char *target,
         return problem_set(p, PROBLEM_DRAINING, "the server is shutting down");
     }
     return take_variables(&parsed, rq, p) && take_query(&parsed, rq, p) &&
-           take_instance(ctx, rq, p) && take_worker(headers->worker, p) &&
+           take_instance(ctx, rq, p) && check_load(rq, p) && take_worker(headers->worker, p) &&
            take_content_type(headers, rq, p) && take_accept(headers, rq, p) &&
            check_length(ctx, headers, rq, p) && check_if_match(rq, p);
 }

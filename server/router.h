@@ -20,6 +20,7 @@ typedef struct route {
 #define ROUTE_QUERY_DATA  1U
 #define ROUTE_QUERY_LIST  2U
 #define ROUTE_QUERY_DTYPE 4U
+#define ROUTE_QUERY_LOAD  32U /* ?load=, and it must be there */
 
 /* All routes; *count gets their number. For the tests and the OpenAPI check. */
 const route *router_routes(size_t *count);

@@ -92,6 +92,9 @@ FNR == NR {
     if (target ~ /(^|\/)pcre2[a-z]*\.h$/ && file != "server/name_pattern.c") {
         refuse("only server/name_pattern.c knows PCRE2")
     }
+    if (target ~ /^openssl\// && file != "server/state_digest.c" && file !~ /^clients\//) {
+        refuse("only server/state_digest.c knows OpenSSL")
+    }
     if (file ~ /^include\// && target !~ /^adam\/[a-z_]+\.h$/ && target !~ /^std[a-z]+\.h$/) {
         refuse("the public headers need the C library alone")
     }
@@ -214,6 +217,8 @@ self_test() {
     must_refuse server/name_pattern.h '<pcre2.h>'
     must_refuse server/name_pattern.c '"registry.h"'
     must_refuse core/kernel.h '<pcre2.h>'
+    must_refuse server/api_step.c '<openssl/sha.h>'
+    must_refuse core/kernel.h '<openssl/evp.h>'
     must_refuse server/api_step.c '"../core/kernel.h"'
     must_refuse server/api_step.c '"kernel.h"'
     must_refuse server/registry.h '"api.h"'

@@ -31,7 +31,7 @@ static void refuse(peer *p, file f, int status, const char *code, const char *me
 {
     static const struct {
         const char *method, *rest;
-    } places[] = {{"POST", "/step"}, {"PUT", "/params"}, {"PUT", "/state_dict"}};
+    } places[] = {{"POST", "/step"}, {"PUT", "/params"}, {"PUT", "/state_dict?load=everything"}};
     for (size_t i = 0; i < COUNT(places); i++) {
         (void)ask_file(p, places[i].method, at("o", places[i].rest), NULL, f);
         if (p->reply.status != status) {
@@ -255,21 +255,26 @@ static void test_state_dict(void **state)
     const size_t head = strlen(header);
     const char *values = body_of(p) + sizeof(uint64_t) + head;
     const size_t length = p->reply.length - sizeof(uint64_t) - head;
-    static const char *const names[] = {"\"exp_avg_sq/x\"", "\"exp_avg_sqb\" ", "\"exp_avgs_q/b\"",
-                                        "\"params/bbbbb\"", "\"exp_avg/aaaa\""};
+    static const struct {
+        const char *name, *code;
+    } names[] = {{"\"exp_avg_sq/x\"", "unknown-param"},
+                 {"\"exp_avg_sqb\" ", "invalid-value"},
+                 {"\"exp_avgs_q/b\"", "invalid-value"},
+                 {"\"params/bbbbb\"", "unknown-param"},
+                 {"\"exp_avg/aaaa\"", "unknown-param"}};
     assert_non_null(found);
     char *copy = malloc(length);
     assert_non_null(copy);
     memcpy(copy, values, length);
     for (size_t i = 0; i < COUNT(names); i++) {
-        memcpy(found, names[i], 14);
+        memcpy(found, names[i].name, 14);
         f = file_with(header, copy, length);
-        (void)ask_file(p, "PUT", at("o", "/state_dict"), NULL, f);
-        assert_problem(p, 422, "invalid-value", NULL);
+        (void)ask_file(p, "PUT", at("o", "/state_dict?load=everything"), NULL, f);
+        assert_problem(p, 422, names[i].code, NULL);
         file_free(&f);
     }
     f = file_with("{" A "," B "}", data, sizeof data); /* no __metadata__.state_dict */
-    (void)ask_file(p, "PUT", at("o", "/state_dict"), NULL, f);
+    (void)ask_file(p, "PUT", at("o", "/state_dict?load=everything"), NULL, f);
     assert_problem(p, 422, "invalid-value", NULL);
     file_free(&f);
     free(copy);

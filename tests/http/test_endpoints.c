@@ -191,6 +191,8 @@ static void test_queries(void **state)
         OPTIMIZERS "/a/params?data=all",
         OPTIMIZERS "/a/params/w?data=all",
         OPTIMIZERS "/a/state_dict?data=all",
+        OPTIMIZERS "/a/state_dict?load=params", /* of a GET */
+        OPTIMIZERS "/a/digest?data=all",
         OPTIMIZERS "/a/param_groups?data=some",
         OPTIMIZERS "/a/param_groups?data=",
         OPTIMIZERS "/a/param_groups?data=all&data=none",

@@ -56,7 +56,7 @@ static void test_state_dict_round_trip(void **state)
         memcpy(dict, p->reply.body, length);
         (void)snprintf(line, sizeof line, "Content-Type: %s", types[k]);
         const char *const headers[] = {line, NULL};
-        (void)ask(p, "PUT", at(to, "/state_dict"), headers, dict, length);
+        (void)ask(p, "PUT", at(to, "/state_dict?load=everything"), headers, dict, length);
         assert_empty(p, 204);
         free(dict);
         char *after = state_of(p, to);

@@ -111,10 +111,11 @@ static void test_if_match_everywhere(void **state)
         {"GET", "/params", NULL},
         {"GET", "/state/w", NULL},
         {"GET", "/state_dict", NULL},
+        {"GET", "/digest", NULL},
         {"POST", "/param_groups", "{\"params\": []}"},
         {"PATCH", "/param_groups/0", "{}"},
         {"PUT", "/params", "{\"params\": {\"w\": [1]}}"},
-        {"PUT", "/state_dict", "{}"},
+        {"PUT", "/state_dict?load=everything", "{}"},
         {"DELETE", "", NULL},
     };
     peer *p = *state;
@@ -224,7 +225,7 @@ static void test_content_type(void **state)
         {"POST", "/param_groups", "Content-Type: application/merge-patch+json", 415},
         {"PATCH", "/param_groups/0", "Content-Type: application/octet-stream", 415},
         {"PUT", "/params", "Content-Type: application/yaml", 415},
-        {"PUT", "/state_dict", "Content-Type: text/json", 415},
+        {"PUT", "/state_dict?load=everything", "Content-Type: text/json", 415},
     };
     peer *p = *state;
     for (size_t i = 0; i < COUNT(cases); i++) {

@@ -301,10 +301,22 @@ class Optimizer:
         _, arrays, metadata = self._client._tensors("GET", self._path + "/state_dict")
         return StateDict(arrays, metadata)
 
-    def load_state_dict(self, state: StateDict) -> None:
-        """Makes this optimizer what `state` is, bit for bit. It must have the same groups of the
-        same parameters."""
-        self._send_tensors("/state_dict", state.arrays, state.metadata)
+    def load_state_dict(self, state: StateDict, load: str = "everything") -> None:
+        """load="everything" makes this optimizer what `state` is, bit for bit; it must have the
+        same groups of the same parameters. load="params" takes the values of the parameters alone;
+        moments, step counts and options stay."""
+        if load not in ("params", "everything"):
+            raise ValueError(f"load is {load!r}, expected 'params' or 'everything'")
+        arrays: Mapping[str, Any] = state.arrays
+        if load == "params":  # the rest need not travel
+            arrays = {"params/" + name: array for name, array in state.part("params").items()}
+        metadata = state.metadata if load == "everything" else None
+        self._send_tensors("/state_dict" + self._query(load=load), arrays, metadata)
+
+    def digest(self) -> str:
+        """"sha256:<hex>" over everything that decides the next step, computed by the server. Equal
+        to StateDict.digest() of its state."""
+        return str(self._json("GET", "/digest")["digest"])
 
     def summary(self) -> Json:
         """Algorithm, step, counts, bytes, defaults."""

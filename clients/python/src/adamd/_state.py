@@ -9,7 +9,7 @@ from typing import Any, Dict, Union
 
 import numpy as np
 
-from . import _safetensors
+from . import _digest, _safetensors
 
 
 @dataclass
@@ -30,6 +30,11 @@ class StateDict:
         """One kind of arrays ("params", "exp_avg", ...) by parameter name."""
         prefix = kind + "/"
         return {n[len(prefix) :]: a for n, a in self.arrays.items() if n.startswith(prefix)}
+
+    def digest(self) -> str:
+        """"sha256:<hex>" over everything that decides the next step, computed here; what
+        Optimizer.digest() says of an optimizer in this state."""
+        return _digest.digest(self.arrays, self.header)
 
     def save(self, path: Union[str, "os.PathLike[str]"]) -> None:
         """Writes a safetensors file: beside the path first, then in its place."""

@@ -117,6 +117,8 @@ class Transport:
                 f"{what}: a reply of {length} bytes, expected at most {self._max_reply}"
             )
         body = np.empty(int(length), np.uint8)
+        if not body.size:
+            response.read()  # ends the reply; the connection takes no other request before
         view = body.data
         at = 0
         while at < len(view):

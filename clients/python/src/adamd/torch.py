@@ -1,0 +1,247 @@
+"""Between torch.optim.Adam or AdamW and adamd, in both directions, bit for bit.
+
+    import adamd, adamd.torch
+
+    handle = adamd.Client().optimizer("mlp")
+    adamd.torch.from_torch(handle, optimizer, model)  # creates it there, or loads into it
+    ...                                               # steps at the server
+    adamd.torch.to_torch(handle, optimizer, model)    # parameters and state, brought back in place
+
+Parameters go by the model's names, never by position. What cannot be carried over is refused, and
+nothing has changed then. `import adamd` alone does not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("adamd.torch needs torch: pip install 'adamd[torch]'") from error
+
+from . import _torch_dict
+from ._client import Optimizer
+from ._errors import NotFound
+from ._state import StateDict
+
+__all__ = ["from_torch", "state_dict", "to_adamd_dict", "to_torch", "to_torch_dict"]
+
+Model = Union["torch.nn.Module", Mapping[str, "torch.Tensor"], Iterable[Tuple[str, "torch.Tensor"]]]
+"""A module, or named parameters: what module.named_parameters() gives, or a mapping."""
+
+
+def from_torch(
+    handle: Optimizer,
+    optimizer: "torch.optim.Optimizer",
+    model: Model,
+    *,
+    step: Optional[int] = None,
+) -> None:
+    """Makes the optimizer at the server what torch's is: parameters, groups in their order,
+    hyperparameters, moments, step counts. Creates it where there is none of that name; one that is
+    there must have the same algorithm and the same groups of the same parameters.
+
+    torch has no step count of the optimizer, only one for each parameter; `step` is the
+    optimizer's, by default the largest of those. Parameters of the model that the optimizer does
+    not have (frozen ones) are left out.
+    """
+    state = _capture(optimizer, model, step, copy=False)
+    try:
+        handle.etag()
+    except NotFound:
+        _create(handle, state)
+    else:
+        handle.load_state_dict(state)
+
+
+def to_torch(
+    source: Union[Optimizer, StateDict],
+    optimizer: "torch.optim.Optimizer",
+    model: Model,
+    *,
+    drop_extras: bool = False,
+) -> None:
+    """Brings parameters and state of an adamd optimizer, or of a StateDict, into a torch optimizer
+    and its model, in place. It must have the same algorithm and the same groups of the same
+    parameters, whatever their order within a group.
+
+    torch's own `foreach`, `fused`, `param_names` and, where adamd has none, `initial_lr` stay as
+    they are. `drop_extras` leaves behind what a torch optimizer does not do by itself: schedules,
+    clipping and other gradient settings.
+    """
+    named, groups = _names(optimizer, model)
+    algorithm = _algorithm(optimizer)
+    for i, group in enumerate(optimizer.param_groups):
+        _torch_dict.check_flags(group, f"param group {i}")
+    state = source if isinstance(source, StateDict) else source.state_dict()
+    if state.header["algorithm"] != algorithm:
+        raise ValueError(
+            f"the state is of {state.header['algorithm']!r}, but torch's optimizer is {algorithm!r}"
+        )
+
+    def like(name: str, array: "np.ndarray[Any, Any]") -> "torch.Tensor":
+        if not name:
+            return _tensor(array)
+        with torch.no_grad():  # with the strides of the parameter, as torch would have made it
+            return torch.empty_like(named[name]).copy_(_tensor(array))
+
+    values = state.part("params")
+    names = [name for group in groups for name in group]
+    for name in names:
+        if name in values:
+            _check_fits(name, values[name], named[name])
+    converted = _torch_dict.to_torch(state, groups, drop_extras, like, _counter())
+    for group, own in zip(converted["param_groups"], optimizer.param_groups):
+        for key in ("foreach", "fused", "initial_lr", "param_names"):
+            if key in own and (key != "initial_lr" or key not in group):
+                group[key] = own[key]
+        if "decoupled_weight_decay" not in own:  # an older torch
+            del group["decoupled_weight_decay"]
+    optimizer.load_state_dict(converted)
+    with torch.no_grad():
+        for name in names:
+            named[name].copy_(_tensor(values[name]))
+
+
+def state_dict(
+    optimizer: "torch.optim.Optimizer", model: Model, *, step: Optional[int] = None
+) -> StateDict:
+    """The StateDict that from_torch would load, as a copy: to be saved, digested or loaded later."""
+    return _capture(optimizer, model, step, copy=True)
+
+
+def to_adamd_dict(
+    torch_state_dict: Mapping[str, Any],
+    params: Mapping[str, "torch.Tensor"],
+    *,
+    names: Optional[Sequence[str]] = None,
+    algorithm: Optional[str] = None,
+    step: Optional[int] = None,
+) -> StateDict:
+    """A StateDict from what torch's optimizer.state_dict() gave, or a checkpoint that holds it, and
+    the values of the parameters by name (model.state_dict() will do).
+
+    `names` are those of the parameters in the order in which the optimizer was given them, which
+    torch's integer ids stand for; they may be left out where the groups have `param_names`.
+    `algorithm` ("adam", "adamw") is needed where an older torch wrote groups without
+    `decoupled_weight_decay`.
+    """
+    return _torch_dict.to_adamd(torch_state_dict, params, names, algorithm, step, copy=True)
+
+
+def to_torch_dict(
+    source: Union[Optimizer, StateDict],
+    names: Optional[Sequence[Sequence[str]]] = None,
+    *,
+    drop_extras: bool = False,
+) -> Dict[str, Any]:
+    """What torch.optim.Adam.load_state_dict, or AdamW's, takes. `names` has a list for each param
+    group of the torch optimizer, in its order; left out, its groups have the order of the state's.
+    The values of the parameters are not in it, as they never are in torch's: take
+    `state.part("params")`, or `handle.params()`."""
+    state = source if isinstance(source, StateDict) else source.state_dict()
+    return _torch_dict.to_torch(
+        state, names, drop_extras, lambda _, array: _tensor(array).clone(), _counter()
+    )
+
+
+# ---- helpers
+
+
+def _tensor(array: "np.ndarray[Any, Any]") -> "torch.Tensor":
+    """The array as a tensor, not copied where it is writable and row-major."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _counter() -> Any:
+    """The type in which torch counts steps."""
+    return np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
+
+
+def _algorithm(optimizer: "torch.optim.Optimizer") -> str:
+    kind = type(optimizer)
+    if kind not in (torch.optim.Adam, torch.optim.AdamW):
+        raise TypeError(
+            f"{kind.__module__}.{kind.__qualname__} is neither torch.optim.Adam nor torch.optim.AdamW; "
+            "adamd steps as these two do, and a class derived from them may step otherwise"
+        )
+    has_key = any("decoupled_weight_decay" in group for group in optimizer.param_groups)
+    said = None if has_key else "adamw" if kind is torch.optim.AdamW else "adam"
+    return _torch_dict.algorithm_of(optimizer.param_groups, said)
+
+
+def _named(model: Model) -> List[Tuple[str, "torch.Tensor"]]:
+    if isinstance(model, torch.nn.Module):
+        return list(model.named_parameters())
+    pairs = list(model.items() if isinstance(model, Mapping) else model)
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], torch.Tensor)):
+            raise TypeError(
+                f"{type(pair).__name__} among the model's parameters, expected (name, tensor) pairs, "
+                "as model.named_parameters() gives them: parameters need names"
+            )
+        if not isinstance(pair[0], str):
+            raise TypeError(f"the name {pair[0]!r} is a {type(pair[0]).__name__}, expected str")
+    return pairs
+
+
+def _names(
+    optimizer: "torch.optim.Optimizer", model: Model
+) -> Tuple[Dict[str, "torch.Tensor"], List[List[str]]]:
+    """Parameters by name, and the names in each group of the optimizer."""
+    named: Dict[str, torch.Tensor] = {}
+    names: Dict[int, str] = {}
+    ours = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, tensor in _named(model):
+        if name in named:
+            raise ValueError(f"the model names {name!r} twice, expected a name for each parameter")
+        if id(tensor) in names and id(tensor) in ours:
+            raise ValueError(f"one parameter is named both {names[id(tensor)]!r} and {name!r}")
+        named[name] = tensor
+        names[id(tensor)] = name
+    groups = []
+    for i, group in enumerate(optimizer.param_groups):
+        for k, param in enumerate(group["params"]):
+            if id(param) not in names:
+                raise ValueError(
+                    f"parameter {k} of param group {i}, of shape {list(param.shape)}, is none of the "
+                    "model's, so that it has no name"
+                )
+        groups.append([names[id(param)] for param in group["params"]])
+    return named, groups
+
+
+def _capture(
+    optimizer: "torch.optim.Optimizer", model: Model, step: Optional[int], copy: bool
+) -> StateDict:
+    algorithm = _algorithm(optimizer)
+    named, groups = _names(optimizer, model)
+    names = [name for group in groups for name in group]
+    return _torch_dict.to_adamd(optimizer.state_dict(), named, names, algorithm, step, copy)
+
+
+def _check_fits(name: str, array: "np.ndarray[Any, Any]", param: "torch.Tensor") -> None:
+    own = str(param.dtype).replace("torch.", "")
+    if array.dtype.name != own:
+        raise TypeError(f"the state has {name!r} in {array.dtype.name}, the model in {own}")
+    if tuple(array.shape) != tuple(param.shape):
+        raise ValueError(
+            f"the state has {name!r} of shape {list(array.shape)}, the model {list(param.shape)}"
+        )
+
+
+def _create(handle: Optimizer, state: StateDict) -> None:
+    header = state.header
+    handle.create(state.part("params"), header["algorithm"], header["param_groups"])
+    moments = [array for name, array in state.arrays.items() if not name.startswith("params/")]
+    fresh = header["step"] == 0 and _torch_dict.all_zero(moments)
+    if fresh:  # that is what was created
+        return
+    try:
+        handle.load_state_dict(state)
+    except BaseException:
+        handle.delete()  # it is not what the caller wanted
+        raise
