@@ -57,7 +57,7 @@ bench_table *bench_table_create(void);
  * 0: none. */
 void bench_table_add(bench_table *t, const char *name, double value, const char *unit,
                      const char *peer, double peer_value, double target);
-/* Prints the table, and writes it as JSON to `json` unless that is NULL. */
+/* Prints the table, and adds it as JSON to the array in the file `json`, unless that is NULL. */
 void bench_table_end(bench_table *t, const char *json);
 
 __attribute__((noreturn, format(printf, 1, 2))) void bench_fail(const char *format, ...);

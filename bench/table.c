@@ -39,6 +39,21 @@ static const char *verdict(const line *l)
     return l->target <= 0 ? "" : l->value / l->peer_value <= l->target ? "met" : "MISSED";
 }
 
+/* A file to which objects can be added: a new one, or where the array of a file that an earlier
+ * program wrote ends. */
+static FILE *open_array(const char *path)
+{
+    FILE *f = fopen(path, "r+");
+    if (f == NULL) {
+        return fopen(path, "w");
+    }
+    (void)fseek(f, 0, SEEK_END);
+    if (ftell(f) > 2) {
+        (void)fseek(f, -2, SEEK_END); /* before "]\n" */
+    }
+    return f;
+}
+
 void bench_table_end(bench_table *t, const char *json)
 {
     printf("%-44s %12s %-5s %-34s %12s %7s %7s\n", "what", "adamd", "", "beside", "", "ratio",
@@ -48,7 +63,7 @@ void bench_table_end(bench_table *t, const char *json)
         printf("%-44s %12.4g %-5s %-34s %12.4g %7.2f %7.2f %s\n", l->name, l->value, l->unit,
                l->peer, l->peer_value, l->value / l->peer_value, l->target, verdict(l));
     }
-    FILE *f = json != NULL ? fopen(json, "w") : NULL;
+    FILE *f = json != NULL ? open_array(json) : NULL;
     if (json != NULL && f == NULL) {
         bench_fail("cannot write %s", json);
     }
@@ -57,8 +72,8 @@ void bench_table_end(bench_table *t, const char *json)
         (void)fprintf(f,
                       "%s{\"name\": \"%s\", \"value\": %g, \"unit\": \"%s\", \"peer\": \"%s\", "
                       "\"peer_value\": %g, \"ratio\": %g, \"target\": %g, \"met\": %s}",
-                      i > 0 ? ",\n " : "[", l->name, l->value, l->unit, l->peer, l->peer_value,
-                      l->value / l->peer_value, l->target,
+                      i > 0 || ftell(f) > 0 ? ",\n " : "[", l->name, l->value, l->unit, l->peer,
+                      l->peer_value, l->value / l->peer_value, l->target,
                       l->target > 0 && l->value / l->peer_value > l->target ? "false" : "true");
     }
     if (f != NULL) {
