@@ -1,4 +1,5 @@
 /* state.c: overwriting parameters and whole states, checked before anything changes. */
+#include <math.h>
 #include <string.h>
 
 #include "error.h"
@@ -102,7 +103,13 @@ static adam_status check_group(const adam_optimizer *o, const adam_state_dict *d
             return mismatch(s, "its group has amsgrad, so max_exp_avg_sq is needed", error);
         }
     }
-    return adam_options_check(&d->groups[group], error);
+    adam_options options = d->groups[group];
+    const bool scheduled = d->schedules != NULL && d->schedules[group] != NULL;
+    if (scheduled && isfinite(options.lr) && isfinite(options.betas[0])) {
+        options.lr = 0; /* a OneCycleLR may end beyond the ranges that hold for people */
+        options.betas[0] = 0;
+    }
+    return adam_options_check(&options, error);
 }
 
 static adam_status check_state(const adam_optimizer *o, const adam_state_dict *d, const matching *m,
