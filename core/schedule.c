@@ -350,7 +350,10 @@ void adam_schedule_rewind(adam_schedule *schedule)
         s->T_cur = 0;
         s->T_i = s->kind == ADAM_COSINE_ANNEALING_WARM_RESTARTS ? s->warm_restarts.T_0 : 0;
     }
-    if (schedule->at[0].kind == ADAM_SEQUENTIAL_LR) {
+    /* A schedule may come here before it is checked: whose turn it is needs the right counts. */
+    const size_t n = schedule->n;
+    if (n >= 2 && n <= 1 + ADAM_MAX_SCHEDULERS && schedule->at[0].kind == ADAM_SEQUENTIAL_LR &&
+        schedule->at[0].sequential.n_milestones == n - 2) {
         schedule->at[1 + sequential_turn(&schedule->at[0].sequential, 0)].last_epoch = 0;
     }
 }

@@ -282,12 +282,15 @@ static bool check_children(const adam_schedule *schedule, adam_error *error)
 
 adam_status adam_schedule_check(const adam_schedule *schedule, adam_error *error)
 {
+    if (schedule->n == 0) {
+        return adam_error_set(error, ADAM_INVALID_SCHEDULE, "a schedule without a scheduler");
+    }
     const subject c = subject_of(schedule, 0, error);
     const bool sequential = schedule->at[0].kind == ADAM_SEQUENTIAL_LR;
     bool ok = true;
     if (sequential && (schedule->n < 2 || schedule->n > 1 + ADAM_MAX_SCHEDULERS)) {
-        ok = refuse(&c, ADAM_INVALID_SCHEDULE, "%zu schedulers, expected 1 to %d",
-                    schedule->n > 0 ? schedule->n - 1 : 0, ADAM_MAX_SCHEDULERS);
+        ok = refuse(&c, ADAM_INVALID_SCHEDULE, "%zu schedulers, expected 1 to %d", schedule->n - 1,
+                    ADAM_MAX_SCHEDULERS);
     } else if (sequential && schedule->at[0].sequential.n_milestones != schedule->n - 2) {
         ok = refuse(&c, ADAM_INVALID_SCHEDULE,
                     "%zu milestones for %zu schedulers, expected one less than schedulers",

@@ -144,7 +144,7 @@ size_t adam_schedule_bytes(const adam_schedule *schedule);
 /* ADAM_INVALID_SCHEDULE where an argument is out of its range or a position cannot be. */
 adam_status adam_schedule_check(const adam_schedule *schedule, adam_error *error);
 
-/* Takes all positions to the start; no rate changes. */
+/* Takes all positions to the start; no rate changes. The schedule need not have been checked. */
 void adam_schedule_rewind(adam_schedule *schedule);
 
 /* What constructing torch's schedulers does to a group: sets initial_lr from options->lr, and

@@ -188,8 +188,8 @@ static void write_by_hand(const golden_case *c, int step, adam_options *o)
 
 static void run_case(fixture *f, const golden_case *c)
 {
-    buffer *room;
-    adam_schedule *schedule;
+    buffer *room = NULL;
+    adam_schedule *schedule = NULL;
     adam_options options;
     adam_error error;
     adam_options_default(ADAM_ALGORITHM_ADAM, &options);

@@ -289,6 +289,27 @@ static void test_sequence(void **state)
     assert_refused(&r.schedule, "base_lr");
     put(&r, children[0])->n = 2;
     assert_refused(&r.schedule, "expected 1");
+    r.schedule.n = 0;
+    assert_refused(&r.schedule, "without a scheduler");
+}
+
+/* Milestones that no schedulers belong to: rewinding, which comes before the check, must not take
+ * them for places. The schedule lies in memory of its own, where a sanitizer sees it. */
+static void test_too_many_milestones(void **state)
+{
+    const size_t bytes = adam_schedule_bytes_of(2);
+    adam_schedule *schedule = calloc(1, bytes);
+    (void)state;
+    assert_non_null(schedule);
+    schedule->n = 2;
+    adam_scheduler_default(ADAM_SEQUENTIAL_LR, &schedule->at[0]);
+    schedule->at[1] = one(ADAM_STEP_LR);
+    for (size_t n = 1; n < 1000; n = n * 2 + 1) {
+        schedule->at[0].sequential.n_milestones = n;
+        adam_schedule_rewind(schedule);
+        assert_refused(schedule, "milestones for 1 schedulers, expected one less");
+    }
+    free(schedule);
 }
 
 /* A position that steps cannot lead to is refused. */
@@ -416,11 +437,17 @@ static void test_changes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kinds),           cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_counts),          cmocka_unit_test(test_milestones),
-        cmocka_unit_test(test_one_cycle),       cmocka_unit_test(test_sequence),
-        cmocka_unit_test(test_positions),       cmocka_unit_test(test_one_cycle_ends),
-        cmocka_unit_test(test_divided_by_zero), cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_milestones),
+        cmocka_unit_test(test_one_cycle),
+        cmocka_unit_test(test_sequence),
+        cmocka_unit_test(test_too_many_milestones),
+        cmocka_unit_test(test_positions),
+        cmocka_unit_test(test_one_cycle_ends),
+        cmocka_unit_test(test_divided_by_zero),
+        cmocka_unit_test(test_copy),
         cmocka_unit_test(test_changes),
     };
     return cmocka_run_group_tests_name("schedule", tests, NULL, NULL);
