@@ -65,6 +65,20 @@ void adam_error_param(adam_error *error, const char *name, size_t name_len)
     }
 }
 
+void adam_error_in_group(adam_error *error, size_t group)
+{
+    if (error == NULL) {
+        return;
+    }
+    char message[sizeof error->message];
+    memcpy(message, error->message, sizeof message);
+    const int length =
+        snprintf(error->message, sizeof error->message, "param group %zu: %s", group, message);
+    if (length >= (int)sizeof error->message) {
+        drop_cut_character(error->message);
+    }
+}
+
 /* "[3, 2]" */
 static void format_shape(char *out, size_t size, int rank, const uint64_t *shape)
 {

@@ -13,6 +13,9 @@ adam_status adam_error_no_memory(adam_error *error, size_t bytes);
 /* Adds the parameter that the error is about. */
 void adam_error_param(adam_error *error, const char *name, size_t name_len);
 
+/* Puts "param group N: " before the message. */
+void adam_error_in_group(adam_error *error, size_t group);
+
 /* Sets a mismatch of shapes, the message and members both. */
 adam_status adam_error_shapes(adam_error *error, const char *what, const adam_tensor *expected,
                               const adam_tensor *got);

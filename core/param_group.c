@@ -143,10 +143,10 @@ static bool grow_arrays(adam_optimizer *o, size_t more_groups, size_t more_param
 }
 
 /* The group's schedule, checked, copied to *block and started, which may change `options`. */
-static adam_status start_schedule(adam_optimizer *o, const adam_group_spec *spec,
+static adam_status start_schedule(adam_optimizer *o, size_t group, const adam_schedule *given,
                                   adam_options *options, adam_block *block, adam_error *error)
 {
-    adam_status st = adam_schedule_copy(o, spec->schedule, block, error);
+    adam_status st = adam_schedule_copy(o, given, block, error);
     adam_schedule *schedule = st == ADAM_OK ? block->memory : NULL;
     if (schedule == NULL) {
         return st;
@@ -156,6 +156,7 @@ static adam_status start_schedule(adam_optimizer *o, const adam_group_spec *spec
     if (st == ADAM_OK) {
         adam_schedule_start(schedule, options);
     } else {
+        adam_error_in_group(error, group);
         adam_block_put(o, block);
     }
     return st;
@@ -211,7 +212,8 @@ adam_status adam_optimizer_append_groups(adam_optimizer *o, const adam_group_spe
             goto undo;
         }
         adam_group_apply_options(o, o->n_groups - 1, &specs[i].options, &block);
-        st = start_schedule(o, &specs[i], &g->options, &g->schedule, error);
+        st =
+            start_schedule(o, o->n_groups - 1, specs[i].schedule, &g->options, &g->schedule, error);
         if (st != ADAM_OK) {
             goto undo;
         }
@@ -351,8 +353,7 @@ adam_status adam_optimizer_set_schedule(adam_optimizer *o, size_t group,
     adam_options started = *options;
     adam_status st = adam_group_prepare_options(o, group, options, &max, error);
     if (st == ADAM_OK) {
-        const adam_group_spec spec = {.schedule = schedule};
-        st = start_schedule(o, &spec, &started, &block, error);
+        st = start_schedule(o, group, schedule, &started, &block, error);
     }
     if (st != ADAM_OK) {
         adam_block_put(o, &max);

@@ -174,6 +174,9 @@ static adam_status prepare_schedules(adam_optimizer *o, const adam_state_dict *d
         if (d->schedules[i] != NULL) {
             st = adam_schedule_check(d->schedules[i], error);
         }
+        if (st != ADAM_OK) {
+            adam_error_in_group(error, i);
+        }
         if (st == ADAM_OK) {
             st = adam_schedule_copy(o, d->schedules[i], &blocks[i], error);
         }

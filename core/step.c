@@ -137,6 +137,18 @@ static adam_status prepare_overrides(adam_step_plan *plan, const adam_options *g
     return ADAM_OK;
 }
 
+static adam_status check_schedules(const adam_optimizer *o, adam_error *error)
+{
+    for (size_t i = 0; i < o->n_groups; i++) {
+        const adam_schedule *schedule = adam_group_schedule(&o->groups[i]);
+        if (schedule != NULL && adam_schedule_can_step(schedule, error) != ADAM_OK) {
+            adam_error_in_group(error, i);
+            return ADAM_SCHEDULE_ENDED;
+        }
+    }
+    return ADAM_OK;
+}
+
 static adam_status prepare(adam_step_plan *plan, const adam_step_args *args, adam_error *error)
 {
     adam_optimizer *o = plan->optimizer;
@@ -160,9 +172,8 @@ static adam_status prepare(adam_step_plan *plan, const adam_step_args *args, ada
     if (st == ADAM_OK) {
         st = adam_grad_options_check(&plan->grad_options, error);
     }
-    for (size_t i = 0; st == ADAM_OK && i < o->n_groups; i++) {
-        const adam_schedule *schedule = adam_group_schedule(&o->groups[i]);
-        st = schedule != NULL ? adam_schedule_can_step(schedule, error) : ADAM_OK;
+    if (st == ADAM_OK) {
+        st = check_schedules(o, error);
     }
     if (st != ADAM_OK) {
         return st;
@@ -316,50 +327,7 @@ static void apply(adam_step_plan *plan)
     }
 }
 
-/* ---- what it did ---- */
-
-static void add_sums(adam_sums *to, const adam_sums *more)
-{
-    to->grad += more->grad;
-    to->param += more->param;
-    to->update += more->update;
-}
-
-static adam_group_stats make_stats(const adam_sums *sums)
-{
-    return (adam_group_stats){
-        .grad_norm = sqrt(sums->grad),
-        .param_norm = sqrt(sums->param),
-        .update_norm = sqrt(sums->update),
-    };
-}
-
-/* Adds the chunks of each parameter, then the parameters, in order, of each group and of all. */
-static adam_group_stats collect_stats(const adam_step_plan *plan, adam_group_stats *groups)
-{
-    adam_sums total = {0};
-    adam_sums group = {0};
-    for (size_t i = 0; groups != NULL && i < plan->optimizer->n_groups; i++) {
-        groups[i] = (adam_group_stats){0};
-    }
-    for (size_t i = 0; i < plan->n_entries; i++) {
-        const adam_step_entry *e = &plan->entries[i];
-        adam_sums own = {0};
-        const size_t end = e->first_chunk + adam_step_chunks(e->param->numel);
-        for (size_t c = e->first_chunk; c < end; c++) {
-            add_sums(&own, &plan->sums[c]);
-        }
-        if (i > 0 && e[-1].param->group != e->param->group) {
-            group = (adam_sums){0};
-        }
-        add_sums(&group, &own);
-        add_sums(&total, &own);
-        if (groups != NULL) {
-            groups[e->param->group] = make_stats(&group);
-        }
-    }
-    return make_stats(&total);
-}
+/* ---- both halves ---- */
 
 void adam_step_apply(adam_step_plan *plan, adam_step_stats *stats, adam_group_stats *groups)
 {
@@ -371,7 +339,7 @@ void adam_step_apply(adam_step_plan *plan, adam_step_stats *stats, adam_group_st
         apply(plan);
         o->step++;
     }
-    const adam_group_stats total = collect_stats(plan, groups);
+    const adam_group_stats total = adam_step_collect(plan, groups);
     if (stats != NULL) {
         *stats = (adam_step_stats){
             .step = o->step,

@@ -65,6 +65,12 @@ void adam_step_each_chunk(adam_step_plan *plan, void (*fn)(void *plan, size_t ch
 /* Where the chunk begins in a stream of its parameter; NULL stays NULL. */
 void *adam_step_at(const adam_step_span *span, void *stream);
 
+/* ---- step_stats.c ---- */
+
+/* Adds the sums of the chunks of each parameter, then of the parameters, in order, of each group
+ * (into `groups`, unless that is NULL) and of all. */
+adam_group_stats adam_step_collect(const adam_step_plan *plan, adam_group_stats *groups);
+
 /* ---- gradient.c ---- */
 
 static inline bool adam_step_converts(const adam_step_entry *entry)
