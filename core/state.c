@@ -1,5 +1,6 @@
 /* state.c: overwriting parameters and whole states, checked before anything changes. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "error.h"
@@ -94,7 +95,10 @@ static adam_status check_group(const adam_optimizer *o, const adam_state_dict *d
     for (size_t i = g->first_param; i < g->first_param + g->n_params; i++) {
         const adam_param_state *s = &d->params[m->from[i]];
         if (s->step > d->step) {
-            return mismatch(s, "its step is past the optimizer's", error);
+            char why[128];
+            (void)snprintf(why, sizeof why, "its step is %llu, past the optimizer's, %llu",
+                           (unsigned long long)s->step, (unsigned long long)d->step);
+            return mismatch(s, why, error);
         }
         if (s->exp_avg == NULL || s->exp_avg_sq == NULL) {
             return mismatch(s, "exp_avg and exp_avg_sq are both needed", error);
@@ -116,7 +120,8 @@ static adam_status check_state(const adam_optimizer *o, const adam_state_dict *d
                                adam_error *error)
 {
     if (d->step > ADAM_MAX_STEP) {
-        return adam_error_set(error, ADAM_STATE_MISMATCH, "step is over 2^53");
+        return adam_error_set(error, ADAM_STATE_MISMATCH, "step is %llu, expected at most 2^53",
+                              (unsigned long long)d->step);
     }
     if (d->grad_options != NULL) {
         adam_status st = adam_grad_options_check(d->grad_options, error);

@@ -8,6 +8,7 @@
 #include "codec_names.h"
 #include "codec_numbers.h"
 #include "codec_options.h"
+#include "codec_schedule.h"
 #include "codec_state_dict_read.h"
 
 void state_dict_drop(state_dict *s)
@@ -15,6 +16,9 @@ void state_dict_drop(state_dict *s)
     json_free(s->doc);
     safetensors_drop(&s->file);
     tensor_list_drop(&s->list);
+    for (size_t i = 0; i < s->n_groups; i++) {
+        buffer_drop(s->schedules[i]);
+    }
     buffer_drop(s->room);
     *s = (state_dict){0};
 }
@@ -23,8 +27,8 @@ codec_status state_reader_begin(state_reader *r)
 {
     const size_t n = adam_optimizer_param_count(r->optimizer);
     const size_t groups = adam_optimizer_group_count(r->optimizer);
-    const size_t bytes = n * sizeof *r->states + n * sizeof(adam_tensor) +
-                         groups * sizeof *r->options + n * sizeof *r->named;
+    const size_t bytes = n * (sizeof *r->states + sizeof(adam_tensor) + sizeof *r->named) +
+                         groups * (sizeof *r->options + sizeof *r->schedules + sizeof(buffer *));
     r->out->room = buffer_get(r->pool, bytes);
     if (r->out->room == NULL) {
         return codec_fail(r->error, CODEC_NO_MEMORY, "no memory for the state of %zu parameters",
@@ -35,9 +39,16 @@ codec_status state_reader_begin(state_reader *r)
     r->out->params = (void *)(r->states + n);
     r->out->n_params = n;
     r->options = (void *)(r->out->params + n);
-    r->named = (bool *)(r->options + groups);
-    r->out->dict = (adam_state_dict){
-        .groups = r->options, .n_groups = groups, .params = r->states, .n_params = n};
+    r->schedules = (void *)(r->options + groups);
+    r->out->schedules = (void *)(r->schedules + groups);
+    r->out->n_groups = groups;
+    r->named = (bool *)(r->out->schedules + groups);
+    r->out->dict = (adam_state_dict){.grad_options = &r->out->grad_options,
+                                     .groups = r->options,
+                                     .schedules = (const adam_schedule *const *)r->schedules,
+                                     .n_groups = groups,
+                                     .params = r->states,
+                                     .n_params = n};
     return CODEC_OK;
 }
 
@@ -129,7 +140,8 @@ codec_status state_reader_end(state_reader *r)
 
 /* ---- groups ---- */
 
-static const char *const group_names[] = {"params", CODEC_OPTION_NAMES, NULL};
+static const char *const group_names[] = {"params", CODEC_OPTION_NAMES, "initial_lr", "schedule",
+                                          NULL};
 
 /* Marks one name of a group's list. */
 static codec_status read_name(state_reader *r, size_t index, const char *where, const char *name,
@@ -192,6 +204,35 @@ static codec_status read_names(state_reader *r, const json_doc *doc, const json_
     return CODEC_OK;
 }
 
+/* `schedule` with where it stands, and the `initial_lr` beside it; or neither. */
+static codec_status read_schedule(state_reader *r, const json_doc *doc, const json_value *object,
+                                  size_t index, const char *where)
+{
+    const json_value *schedule = json_get(object, "schedule");
+    const json_value *initial_lr = json_get(object, "initial_lr");
+    char got[256];
+    if (schedule == NULL || json_type_of(schedule) == JSON_NULL) {
+        return initial_lr == NULL
+                   ? CODEC_OK
+                   : codec_fail(r->error, CODEC_INVALID_VALUE,
+                                "%s has an initial_lr, but no schedule that it is of", where);
+    }
+    double lr = 0;
+    if (initial_lr == NULL || json_type_of(initial_lr) != JSON_NUMBER ||
+        !numbers_double(doc, initial_lr, &lr)) {
+        return codec_fail(r->error, CODEC_INVALID_VALUE,
+                          "initial_lr of %s is %s, expected a number, as it has a schedule", where,
+                          state_reader_got(doc, initial_lr, got, sizeof got));
+    }
+    const codec_status st =
+        schedule_read(r->pool, doc, schedule, where, true, &r->out->schedules[index],
+                      &r->schedules[index], r->error);
+    if (st == CODEC_OK) {
+        r->schedules[index]->initial_lr = lr;
+    }
+    return st;
+}
+
 /* One group: all its options, and its parameters. */
 static codec_status read_group(state_reader *r, const json_doc *doc, const json_value *object,
                                size_t index)
@@ -216,6 +257,9 @@ static codec_status read_group(state_reader *r, const json_doc *doc, const json_
     }
     adam_options_default(adam_optimizer_algorithm(r->optimizer), &r->options[index]);
     st = options_read(doc, object, where, &r->options[index], r->error);
+    if (st == CODEC_OK) {
+        st = read_schedule(r, doc, object, index, where);
+    }
     return st == CODEC_OK ? read_names(r, doc, json_get(object, "params"), index, where) : st;
 }
 
@@ -257,8 +301,12 @@ codec_status state_reader_head(state_reader *r, const json_doc *doc, const json_
                               "algorithm is %s, expected \"%s\", the optimizer's",
                               state_reader_got(doc, algorithm, got, sizeof got), own);
         }
-        const codec_status st =
+        codec_status st =
             state_reader_step(r, doc, json_get(object, "step"), "", &r->out->dict.step);
+        if (st == CODEC_OK) {
+            adam_grad_options_default(&r->out->grad_options);
+            st = grad_options_read(doc, object, "the state_dict", &r->out->grad_options, r->error);
+        }
         if (st != CODEC_OK) {
             return st;
         }

@@ -19,6 +19,9 @@ typedef struct state_dict {
     json_doc *doc;
     safetensors file;
     tensor_list list;
+    adam_grad_options grad_options;
+    buffer **schedules; /* of each group: what holds its schedule, or NULL */
+    size_t n_groups;
     buffer *room;
 } state_dict;
 

@@ -187,8 +187,7 @@ static codec_status read_tensors(state_reader *r)
 codec_status state_dict_read_json(buffer_pool *pool, const buffer *body, const adam_optimizer *o,
                                   state_dict_load load, state_dict *out, codec_error *error)
 {
-    static const char *const allowed[] = {"algorithm", "step",  "param_groups",
-                                          "params",    "state", NULL};
+    static const char *const allowed[] = {CODEC_STATE_HEAD_NAMES, "params", "state", NULL};
     state_reader r = {.optimizer = o, .load = load, .pool = pool, .out = out, .error = error};
     *out = (state_dict){0};
     codec_status st = json_parse(pool, body->data, body->length, &out->doc, error);

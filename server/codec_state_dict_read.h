@@ -2,7 +2,11 @@
 #ifndef ADAMD_CODEC_STATE_DICT_READ_H
 #define ADAMD_CODEC_STATE_DICT_READ_H
 
+#include "codec_grad_options.h"
 #include "codec_state_dict.h"
+
+/* What both forms have at the top level. */
+#define CODEC_STATE_HEAD_NAMES "algorithm", "step", CODEC_GRAD_OPTION_NAMES, "param_groups"
 
 /* A state_dict that is being read. */
 typedef struct state_reader {
@@ -13,12 +17,13 @@ typedef struct state_reader {
     codec_error *error;
     adam_param_state *states; /* of each parameter, by index */
     adam_options *options;    /* of each group */
-    bool *named;              /* whether a group has named the parameter */
+    adam_schedule **schedules;
+    bool *named; /* whether a group has named the parameter */
 } state_reader;
 
 /* Gets the room for what is read. */
 codec_status state_reader_begin(state_reader *r);
-/* Reads `algorithm`, `step` and `param_groups` of an object; with LOAD_PARAMS, only looks whether
+/* Reads CODEC_STATE_HEAD_NAMES of an object; with LOAD_PARAMS, only looks whether
  * all names in them are known. */
 codec_status state_reader_head(state_reader *r, const json_doc *doc, const json_value *object);
 /* A step count: `whose` is "" or " of 'w'". */

@@ -96,7 +96,7 @@ static codec_status read_steps(state_reader *r)
 /* `__metadata__.state_dict`, which a file of parameters alone need not have. */
 static codec_status read_metadata(state_reader *r)
 {
-    static const char *const allowed[] = {"algorithm", "step", "param_groups", "steps", NULL};
+    static const char *const allowed[] = {CODEC_STATE_HEAD_NAMES, "steps", NULL};
     const char *head = safetensors_metadata(&r->out->file, "state_dict");
     if (head == NULL) {
         return r->load == STATE_DICT_LOAD_PARAMS

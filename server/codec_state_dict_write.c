@@ -1,17 +1,21 @@
 /* codec_state_dict_write.c: printing a state_dict, in JSON or safetensors. */
 #include <string.h>
 
+#include "codec_grad_options.h"
 #include "codec_numbers.h"
 #include "codec_options.h"
 #include "codec_state_dict.h"
 #include "codec_state_dict_kinds.h"
 
-/* `"algorithm": …, "step": …, "param_groups": […]`, which both forms have. */
+/* `"algorithm": …, "step": …, "grad_scale": …, "param_groups": […]`, which both forms have. */
 static void add_head(text *t, const adam_optimizer *o)
 {
-    text_add_format(t, "\"algorithm\": \"%s\", \"step\": %llu, \"param_groups\": [",
+    const adam_grad_options grad_options = adam_optimizer_grad_options(o);
+    text_add_format(t, "\"algorithm\": \"%s\", \"step\": %llu, ",
                     adam_algorithm_name(adam_optimizer_algorithm(o)),
                     (unsigned long long)adam_optimizer_step_count(o));
+    grad_options_add(t, &grad_options);
+    text_add_string(t, ", \"param_groups\": [");
     for (size_t g = 0; g < adam_optimizer_group_count(o); g++) {
         const adam_group_view group = adam_optimizer_group(o, g);
         text_add_string(t, g > 0 ? ", {\"params\": [" : "{\"params\": [");
@@ -21,7 +25,7 @@ static void add_head(text *t, const adam_optimizer *o)
             json_add_string(t, own.name, own.name_len);
         }
         text_add_string(t, "], ");
-        options_add(t, &group.options);
+        group_options_add(t, &group);
         text_add(t, "}", 1);
     }
     text_add(t, "]", 1);

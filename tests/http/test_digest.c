@@ -58,6 +58,18 @@ static void test_digest_changes(void **state)
         {"PATCH", "/param_groups/0", "{\"maximize\": true}", true},
         {"PATCH", "/param_groups/0", "{\"amsgrad\": true}", true},
         {"PATCH", "/param_groups/0", "{\"amsgrad\": false}", true},
+        {"PATCH", "", "{\"grad_scale\": 2}", true},
+        {"PATCH", "", "{\"max_grad_norm\": 1e9}", true},
+        {"PATCH", "", "{\"norm_type\": \"inf\"}", true},
+        {"PATCH", "", "{\"clip_value\": 1e9}", true},
+        {"PATCH", "", "{\"error_if_nonfinite\": true}", true},
+        {"PATCH", "", "{\"nonfinite\": \"skip\"}", true},
+        {"PATCH", "", "{\"nonfinite\": \"apply\"}", true},
+        {"PATCH", "/param_groups/0", "{\"schedule\": {\"name\": \"StepLR\", \"step_size\": 3}}",
+         true},
+        {"PATCH", "/param_groups/0", "{\"schedule\": {\"name\": \"StepLR\", \"step_size\": 4}}",
+         true},
+        {"PATCH", "/param_groups/0", "{\"schedule\": null}", true},
         {"POST", "/step", "{\"grads\": {\"s\": 1}}", true},
         {"POST", "/step", "{\"grads\": {\"s\": 1e-30}}", true},
         {"POST", "/param_groups", "{\"params\": []}", true},
@@ -124,6 +136,58 @@ static void test_digest_of_restored(void **state)
     for (size_t i = 0; i < COUNT(names); i++) {
         mirror_free(&m[i]);
     }
+}
+
+/* A schedule goes with the state, with where it stands: what is restored goes on as the other does,
+ * and a state without a schedule takes one away. */
+static void test_schedules_are_restored(void **state)
+{
+    static const char *const schedules[] = {
+        "{\"name\": \"StepLR\", \"step_size\": 3}",
+        "{\"name\": \"MultiStepLR\", \"milestones\": [5, 2]}",
+        "{\"name\": \"OneCycleLR\", \"max_lr\": 0.5, \"total_steps\": 20}",
+        "{\"name\": \"CosineAnnealingWarmRestarts\", \"T_0\": 2, \"T_mult\": 2}",
+        "{\"name\": \"SequentialLR\", \"milestones\": [3], \"schedulers\": [{\"name\": "
+        "\"LinearLR\", \"total_iters\": 3}, {\"name\": \"CosineAnnealingWarmRestarts\", \"T_0\": "
+        "2}]}"};
+    peer *p = *state;
+    create(p, "b", model);
+    for (size_t i = 0; i < COUNT(schedules); i++) {
+        char body[512];
+        (void)snprintf(body, sizeof body, "{\"schedule\": %s}", schedules[i]);
+        (void)ask_json(p, "PATCH", at("a", "/param_groups/0"), body);
+        assert_status(p, 200);
+        for (int k = 0; k < 8; k++) {
+            const char *type = k % 2 == 0 ? SAFETENSORS_TYPE : JSON_TYPE;
+            char accept[64];
+            char content[64];
+            (void)snprintf(accept, sizeof accept, "Accept: %s", type);
+            (void)snprintf(content, sizeof content, "Content-Type: %s", type);
+            const char *const headers[] = {content, NULL};
+            (void)get_with(p, at("a", "/state_dict"), accept);
+            file dict = keep(p);
+            (void)ask(p, "PUT", at("b", "/state_dict?load=everything"), headers, dict.bytes,
+                      dict.length);
+            assert_empty(p, 204);
+            file_free(&dict);
+            assert_same_digest(p, "a", "b");
+            for (int o = 0; o < 2; o++) {
+                (void)ask_json(p, "POST", at(o == 0 ? "a" : "b", "/step"),
+                               "{\"grads\": {\"s\": -1}}");
+                assert_status(p, 200);
+            }
+            assert_same_digest(p, "a", "b");
+        }
+    }
+    (void)ask_json(p, "PATCH", at("a", "/param_groups/0"), "{\"schedule\": null}");
+    char *plain = state_of(p, "a");
+    (void)ask_json(p, "PUT", at("b", "/state_dict?load=everything"), strchr(plain, '\n') + 1);
+    assert_empty(p, 204);
+    assert_same_digest(p, "a", "b");
+    char *other = state_of(p, "b");
+    assert_string_equal(strchr(plain, '\n'), strchr(other, '\n'));
+    free(plain);
+    free(other);
 }
 
 /* The kernel and the number of threads leave no trace in a digest. A parameter of three chunks and
@@ -194,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_digest_changes, clear),
         cmocka_unit_test_setup(test_digest_of_restored, clear),
+        cmocka_unit_test_setup(test_schedules_are_restored, clear),
         cmocka_unit_test(test_digest_of_kernels),
         cmocka_unit_test_setup(test_digest_is_fixed, clear),
     };

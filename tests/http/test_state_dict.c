@@ -7,6 +7,7 @@
 #include "files.h"
 
 #define DICT_SIZE 8192
+#define STEP_LR   "{\"name\": \"StepLR\", \"step_size\": 2"
 
 static const char *const model =
     "{\"params\": {\"w\": [[1, 2], [3, 4]], \"s\": {\"dtype\": \"float64\", \"data\": 0.5}}, "
@@ -182,19 +183,21 @@ static void test_refused(void **state)
         {"\"algorithm\": \"adam\"", "\"algorithm\": \"adamw\"", 422, "state-mismatch",
          "algorithm is \\\"adamw\\\", expected \\\"adam\\\""},
         {"\"algorithm\": \"adam\", ", "", 422, "invalid-value", "algorithm is missing, expected"},
-        {"\"step\": 1, \"param", "\"step\": -1, \"param", 422, "invalid-value",
+        {"\"step\": 1, \"grad_scale", "\"step\": -1, \"grad_scale", 422, "invalid-value",
          "step is -1, expected a whole number from 0 to 2^53"},
-        {"\"step\": 1, \"param", "\"step\": 1.5, \"param", 422, "invalid-value",
+        {"\"step\": 1, \"grad_scale", "\"step\": 1.5, \"grad_scale", 422, "invalid-value",
          "step is 1.5, expected"},
-        {"\"step\": 1, \"param", "\"step\": \"1\", \"param", 422, "invalid-value",
+        {"\"step\": 1, \"grad_scale", "\"step\": \"1\", \"grad_scale", 422, "invalid-value",
          "step is \\\"1\\\", expected"},
-        {"\"step\": 1, \"param", "\"step\": 1152921504606846976, \"param", 422, "invalid-value",
-         "step is 1152921504606846976, expected"},
-        {"\"step\": 1, \"param", "\"step\": 9007199254740994, \"param", 422, "invalid-value",
-         "step is 9007199254740994, expected"},
-        {"\"step\": 1, \"param", "\"param", 422, "invalid-value", "step is missing, expected"},
-        {"\"step\": 1, \"param", "\"step\": 0, \"param", 422, "state-mismatch", NULL},
-        {"\"step\": 1, \"param", "\"epoch\": 1, \"step\": 1, \"param", 400, "unknown-field", NULL},
+        {"\"step\": 1, \"grad_scale", "\"step\": 1152921504606846976, \"grad_scale", 422,
+         "invalid-value", "step is 1152921504606846976, expected"},
+        {"\"step\": 1, \"grad_scale", "\"step\": 9007199254740994, \"grad_scale", 422,
+         "invalid-value", "step is 9007199254740994, expected"},
+        {"\"step\": 1, \"grad_scale", "\"grad_scale", 422, "invalid-value",
+         "step is missing, expected"},
+        {"\"step\": 1, \"grad_scale", "\"step\": 0, \"grad_scale", 422, "state-mismatch", NULL},
+        {"\"step\": 1, \"grad_scale", "\"epoch\": 1, \"step\": 1, \"grad_scale", 400,
+         "unknown-field", NULL},
         {"\"param_groups\": [", "\"param_groups\": [{}, ", 422, "state-mismatch",
          "the state has 2 param groups, expected 1"},
         {"\"lr\": 0.5, ", "", 422, "invalid-value", "lr of param group 0 is missing"},
@@ -229,6 +232,23 @@ static void test_refused(void **state)
         {"\"s\": {\"step\": 1, ", "\"x\": {\"step\": 1, ", 422, "unknown-param",
          "\"param\": \"x\""},
         {"\"state\": {", "\"states\": {", 400, "unknown-field", NULL},
+        {"\"grad_scale\": 1", "\"grad_scale\": 0", 422, "invalid-option", "grad_scale"},
+        {"\"nonfinite\": \"error\"", "\"nonfinite\": \"maybe\"", 422, "invalid-value",
+         "nonfinite of the state_dict is"},
+        {"\"clip_value\": null", "\"clip\": null", 400, "unknown-field", NULL},
+        {"\"fused\": null", "\"fused\": null, \"initial_lr\": 0.5", 422, "invalid-value",
+         "param group 0 has an initial_lr, but no schedule"},
+        {"\"fused\": null", "\"fused\": null, \"schedule\": " STEP_LR "}", 422, "invalid-value",
+         "initial_lr of param group 0 is missing, expected a number"},
+        {"\"fused\": null", "\"fused\": null, \"initial_lr\": \"x\", \"schedule\": " STEP_LR "}",
+         422, "invalid-value", "initial_lr of param group 0 is \\\"x\\\", expected a number"},
+        {"\"fused\": null", "\"fused\": null, \"initial_lr\": 1, \"schedule\": {}", 422,
+         "invalid-value", "schedule of param group 0"},
+        {"\"fused\": null", "\"fused\": null, \"initial_lr\": 1, \"schedule\": " STEP_LR "}", 422,
+         "invalid-value", "last_epoch is expected"},
+        {"\"fused\": null",
+         "\"fused\": null, \"initial_lr\": 1, \"schedule\": " STEP_LR ", \"T_cur\": 0}", 400,
+         "unknown-field", "T_cur"},
         {"\"state\": {\"w\"", "\"state\": {\"s\": {}, \"w\"", 400, "malformed-json", NULL},
     };
     peer *p = *state;

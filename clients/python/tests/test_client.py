@@ -92,7 +92,6 @@ class Life(ClientCase):
         self.assertSame({"c": self.opt.param("c")}, {"c": np.array([np.inf, 1.5], np.float32)})
         self.assertEqual(self.opt.param("d").shape, (0, 2))
 
-
     def test_groups_by_regex(self) -> None:
         names = ("nn1.weight", "nn1.bias", "nn2.weight", "caf\u00e9/bias", "a\nb")
         params = {name: np.ones(1, np.float32) for name in names}
@@ -299,6 +298,69 @@ class State(ClientCase):
         self.assertEqual(again.header, state.header)
         grads = like(params)
         self.assertSame(twin.step(grads).params, self.opt.step(grads).params)
+
+    def test_load_params(self) -> None:
+        params = tensors()
+        twin = self.client.optimizer(self.opt.name + "-twin")
+        self.opt.create(params, lr=0.1)
+        twin.create(params, "adamw", lr=0.3)
+        self.opt.step(like(params))
+        twin.load_state_dict(self.opt.state_dict(), load="params")
+        self.assertSame(twin.params(), self.opt.params())
+        self.assertEqual((twin.summary()["step"], twin.param_groups()[0]["lr"]), (0, 0.3))
+        with self.assertRaisesRegex(ValueError, "load is 'all', expected 'params' or 'everything'"):
+            twin.load_state_dict(self.opt.state_dict(), load="all")
+
+    def test_digest(self) -> None:
+        """The digest computed here, from the state alone, is the server's; through all that a state
+        can hold."""
+        self.opt.create(tensors(), "adamw", lr=1, betas=(0.5, 0.75))
+        seen = set()
+
+        def compare() -> None:
+            digest = self.opt.digest()
+            self.assertRegex(digest, "^sha256:[0-9a-f]{64}$")
+            self.assertEqual(self.opt.state_dict().digest(), digest)
+            seen.add(digest)
+
+        compare()
+        self.opt.step(like(tensors()))
+        compare()
+        self.opt.add_param_group({"late": np.ones((2, 1, 3))}, amsgrad=True, maximize=True, eps=0.5)
+        compare()
+        self.opt.step({"late": np.ones((2, 1, 3))})
+        compare()
+        self.opt._send_json(
+            "PATCH",
+            "",
+            {
+                "grad_scale": 2,
+                "max_grad_norm": 1.5,
+                "norm_type": "inf",
+                "error_if_nonfinite": True,
+                "clip_value": 3,
+                "nonfinite": "skip",
+            },
+        )
+        compare()
+        warm = {"name": "CosineAnnealingWarmRestarts", "T_0": 2}
+        linear = {"name": "LinearLR", "total_iters": 1}
+        cycle = {"name": "OneCycleLR", "max_lr": 1, "epochs": 3, "steps_per_epoch": 4}
+        for schedule in (
+            {"name": "StepLR", "step_size": 1, "gamma": 0.1},
+            {"name": "MultiStepLR", "milestones": [2, 1]},
+            {**cycle, "anneal_strategy": "linear", "three_phase": True},
+            {"name": "SequentialLR", "schedulers": [linear, warm], "milestones": [2]},
+        ):
+            self.opt.patch(1, schedule=schedule)
+            for _ in range(4):
+                compare()
+                self.opt.step({"late": np.ones((2, 1, 3))})
+        self.assertEqual(len(seen), 5 + 4 * 4)
+        state = self.opt.state_dict()
+        state.metadata["state_dict"] = state.metadata["state_dict"].replace("{", '{"new": 1, ', 1)
+        with self.assertRaisesRegex(ValueError, "has 'new', which this digest knows nothing of"):
+            state.digest()
 
 
 class Large(ClientCase):

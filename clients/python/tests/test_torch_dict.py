@@ -150,7 +150,9 @@ class Names(unittest.TestCase):
         self.assertNotIn(2, _torch_dict.to_torch(state, None, False)["state"])
         state.arrays["exp_avg/late"] = np.array([[0.0], [-0.0]], np.float32)
         entry = _torch_dict.to_torch(state, None, False)["state"][2]
-        self.assertEqual((float(entry["step"]), entry["exp_avg"].tobytes()[-4:]), (0, b"\0\0\0\x80"))
+        self.assertEqual(
+            (float(entry["step"]), entry["exp_avg"].tobytes()[-4:]), (0, b"\0\0\0\x80")
+        )
 
 
 if __name__ == "__main__":

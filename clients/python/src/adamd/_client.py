@@ -314,8 +314,8 @@ class Optimizer:
         self._send_tensors("/state_dict" + self._query(load=load), arrays, metadata)
 
     def digest(self) -> str:
-        """"sha256:<hex>" over everything that decides the next step, computed by the server. Equal
-        to StateDict.digest() of its state."""
+        """The digest "sha256:<hex>" of everything that decides the next step, computed by the
+        server; that of its state is StateDict.digest()."""
         return str(self._json("GET", "/digest")["digest"])
 
     def summary(self) -> Json:

@@ -24,7 +24,17 @@ _GRADIENTS = {
 }
 # What decides no step, and stands in no digest.
 _INERT = {"foreach", "capturable", "differentiable", "fused"}
-_OPTIONS = {"params", "lr", "betas", "eps", "weight_decay", "amsgrad", "maximize"}
+_OPTIONS = {
+    "params",
+    "lr",
+    "betas",
+    "eps",
+    "weight_decay",
+    "amsgrad",
+    "maximize",
+    "initial_lr",
+    "schedule",
+}
 
 
 def _u8(value: int) -> bytes:
@@ -40,12 +50,32 @@ def _u64(value: int) -> bytes:
 
 
 def _f64(value: float) -> bytes:
-    return struct.pack("<d", value)
+    return struct.pack("<d", float(value))  # the protocol has "Infinity" as a string
 
 
 def _string(value: str) -> bytes:
     text = value.encode("utf-8")
     return _u32(len(text)) + text
+
+
+def _value(value: Any) -> bytes:
+    """A value of a schedule, with a tag for its type; members of objects are sorted by name."""
+    if isinstance(value, bool):
+        return _u8(2) + _u8(value)
+    if isinstance(value, (int, float)):
+        return _u8(1) + _f64(value)
+    if isinstance(value, str):
+        return _u8(3) + _string(value)
+    if isinstance(value, list):
+        return _u8(4) + _u32(len(value)) + b"".join(map(_value, value))
+    names = sorted(value, key=lambda name: name.encode("utf-8"))
+    return _u8(5) + _u32(len(names)) + b"".join(_string(n) + _value(value[n]) for n in names)
+
+
+def _schedule(group: Mapping[str, Any]) -> bytes:
+    if group.get("schedule") is None:
+        return _u8(0)
+    return _u8(1) + _f64(group["initial_lr"]) + _value(group["schedule"])
 
 
 def _limit(value: Any) -> float:
@@ -96,7 +126,7 @@ class _Hasher:
         _known(group, _OPTIONS | _INERT, f"param group {index}")
         numbers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
         self._hash.update(b"".join(map(_f64, numbers)))
-        self._hash.update(_u8(group["amsgrad"]) + _u8(group["maximize"]) + _u8(0))
+        self._hash.update(_u8(group["amsgrad"]) + _u8(group["maximize"]) + _schedule(group))
         self._hash.update(_u32(len(group["params"])))
         for name in group["params"]:
             self._param(name)
@@ -113,5 +143,5 @@ class _Hasher:
 
 
 def digest(arrays: Mapping[str, Any], header: Dict[str, Any]) -> str:
-    """"sha256:<hex>" of a state."""
+    """The text "sha256:<hex>" for a state."""
     return _Hasher(arrays, header).digest()

@@ -32,7 +32,7 @@ class StateDict:
         return {n[len(prefix) :]: a for n, a in self.arrays.items() if n.startswith(prefix)}
 
     def digest(self) -> str:
-        """"sha256:<hex>" over everything that decides the next step, computed here; what
+        """The digest "sha256:<hex>" of everything that decides the next step, computed here; what
         Optimizer.digest() says of an optimizer in this state."""
         return _digest.digest(self.arrays, self.header)
 

@@ -1,5 +1,5 @@
-"""torch's optimizer.state_dict() from and to a StateDict, as arrays. Imports no torch: torch.py makes
-tensors of what is here, and tests run without it."""
+"""torch's optimizer.state_dict() from and to a StateDict, as arrays. Imports no torch: torch.py
+makes tensors of what is here, and tests run without it."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def _array_of_tensor(what: str, tensor: Any) -> "np.ndarray[Any, Any]":
         raise TypeError(f"{what} is on the device 'meta' and has no values")
     if str(tensor.dtype) not in ("torch.float32", "torch.float64"):
         raise TypeError(
-            f"{what} has dtype {tensor.dtype}, expected torch.float32 or torch.float64: adamd keeps "
-            "parameters and moments in these alone"
+            f"{what} has dtype {tensor.dtype}, expected torch.float32 or torch.float64: adamd "
+            "keeps parameters and moments in these alone"
         )
     array: np.ndarray[Any, Any] = tensor.detach().cpu().numpy()
     return array
@@ -113,8 +113,8 @@ def check_flags(group: Mapping[str, Any], where: str) -> None:
         if value is not False and (value is not None or default is not None):
             expected = "False" if default is False else "None or False"
             raise ValueError(
-                f"{name} of {where} is {value!r}, expected {expected}: it makes torch step in another "
-                "way, with other bits than adamd's"
+                f"{name} of {where} is {value!r}, expected {expected}: it makes torch step in "
+                "another way, with other bits than adamd's"
             )
 
 
@@ -150,8 +150,8 @@ def algorithm_of(groups: Sequence[Mapping[str, Any]], said: Optional[str]) -> st
     found = {_switch(f"{key} of param group {i}", g[key]) for i, g in enumerate(groups) if key in g}
     if len(found) > 1:
         raise ValueError(
-            f"{key} is True in some param groups and False in others: adamd has one algorithm for all "
-            "groups, so make two optimizers of them"
+            f"{key} is True in some param groups and False in others: adamd has one algorithm for "
+            "all groups, so make two optimizers of them"
         )
     names = ["adamw" if decoupled else "adam" for decoupled in found]
     if said is None and not names:
@@ -239,8 +239,8 @@ def _moments(
         moment = array_of(f"{kind} of {name!r}", entry[kind])
         if (moment.shape, moment.dtype) != (values.shape, values.dtype):
             raise ValueError(
-                f"{kind} of {name!r} has shape {list(moment.shape)} and dtype {moment.dtype}, expected "
-                f"those of the parameter, {list(values.shape)} and {values.dtype}"
+                f"{kind} of {name!r} has shape {list(moment.shape)} and dtype {moment.dtype}, "
+                f"expected those of the parameter, {list(values.shape)} and {values.dtype}"
             )
         found[kind] = moment
     return _step_of(f"step of {name!r}", entry["step"]), found
@@ -316,7 +316,7 @@ def _match(own: Sequence[Sequence[str]], torch_groups: Sequence[Sequence[str]]) 
 
 
 _HEAD = {"algorithm", "step", "param_groups", "steps"}
-_HEAD_DEFAULTS: Dict[str, Any] = {
+HEAD_DEFAULTS: Dict[str, Any] = {
     "grad_scale": 1,
     "max_grad_norm": None,
     "clip_value": None,
@@ -326,15 +326,15 @@ _HEAD_DEFAULTS: Dict[str, Any] = {
 }
 
 
-def _check_extras(header: Mapping[str, Any], drop_extras: bool) -> None:
+def check_extras(header: Mapping[str, Any], drop_extras: bool) -> None:
     """What an adamd optimizer does and a torch optimizer does not."""
     for key, value in header.items():
-        if key in _HEAD or (key in _HEAD_DEFAULTS and value == _HEAD_DEFAULTS[key]):
+        if key in _HEAD or (key in HEAD_DEFAULTS and value == HEAD_DEFAULTS[key]):
             continue
-        if not (drop_extras and key in _HEAD_DEFAULTS):
+        if not (drop_extras and key in HEAD_DEFAULTS):
             raise ValueError(
-                f"the optimizer has {key}={value!r}, which a torch optimizer does not do by itself; "
-                "drop_extras=True leaves it behind"
+                f"the optimizer has {key}={value!r}, which a torch optimizer does not do by "
+                "itself; drop_extras=True leaves it behind"
             )
     for i, group in enumerate(header["param_groups"]):
         if group.get("schedule") is not None and not drop_extras:
@@ -373,7 +373,8 @@ def _entry(
         return None
     if counter == np.float32 and step >= STEP_LIMIT:
         raise ValueError(
-            f"step of {name!r} is {step}: torch counts in float32, which stands still at {STEP_LIMIT}"
+            f"step of {name!r} is {step}: torch counts in float32, which stands still at "
+            f"{STEP_LIMIT}"
         )
     return {"step": np.array(step, counter), **moments}
 
@@ -385,11 +386,11 @@ def to_torch(
     make: Callable[[str, "np.ndarray[Any, Any]"], Any] = lambda name, array: array,
     counter: Any = np.float32,
 ) -> Dict[str, Any]:
-    """What optimizer.load_state_dict takes. `groups` has the names of each of torch's groups, in its
-    order; None: the state's own order. `make(name, array)` makes what stands for an array in it; for
-    a step, the name is ""."""
+    """What optimizer.load_state_dict takes. `groups` has the names of each of torch's groups, in
+    its order; None: the state's own order. `make(name, array)` makes what stands for an array in
+    it; for a step, the name is ""."""
     header = state.header
-    _check_extras(header, drop_extras)
+    check_extras(header, drop_extras)
     own = [group["params"] for group in header["param_groups"]]
     if groups is not None:
         _match(own, groups)

@@ -39,6 +39,7 @@ def from_torch(
     model: Model,
     *,
     step: Optional[int] = None,
+    drop_extras: bool = False,
 ) -> None:
     """Makes the optimizer at the server what torch's is: parameters, groups in their order,
     hyperparameters, moments, step counts. Creates it where there is none of that name; one that is
@@ -46,15 +47,20 @@ def from_torch(
 
     torch has no step count of the optimizer, only one for each parameter; `step` is the
     optimizer's, by default the largest of those. Parameters of the model that the optimizer does
-    not have (frozen ones) are left out.
+    not have (frozen ones) are left out. An optimizer at the server that has schedules, clipping or
+    other gradient settings, which a torch optimizer does not have, loses them with
+    `drop_extras=True` and is refused without.
     """
     state = _capture(optimizer, model, step, copy=False)
     try:
-        handle.etag()
+        summary = handle.summary()
     except NotFound:
         _create(handle, state)
-    else:
-        handle.load_state_dict(state)
+        return
+    there = {key: summary[key] for key in _torch_dict.HEAD_DEFAULTS if key in summary}
+    there["param_groups"] = handle.param_groups(data="none")
+    _torch_dict.check_extras(there, drop_extras)
+    handle.load_state_dict(state)
 
 
 def to_torch(
@@ -109,7 +115,7 @@ def to_torch(
 def state_dict(
     optimizer: "torch.optim.Optimizer", model: Model, *, step: Optional[int] = None
 ) -> StateDict:
-    """The StateDict that from_torch would load, as a copy: to be saved, digested or loaded later."""
+    """The StateDict that from_torch would load, as a copy: to be saved, digested, loaded later."""
     return _capture(optimizer, model, step, copy=True)
 
 
@@ -165,8 +171,9 @@ def _algorithm(optimizer: "torch.optim.Optimizer") -> str:
     kind = type(optimizer)
     if kind not in (torch.optim.Adam, torch.optim.AdamW):
         raise TypeError(
-            f"{kind.__module__}.{kind.__qualname__} is neither torch.optim.Adam nor torch.optim.AdamW; "
-            "adamd steps as these two do, and a class derived from them may step otherwise"
+            f"{kind.__module__}.{kind.__qualname__} is neither torch.optim.Adam nor "
+            "torch.optim.AdamW; adamd steps as these two do, and a class derived from them may step "
+            "otherwise"
         )
     has_key = any("decoupled_weight_decay" in group for group in optimizer.param_groups)
     said = None if has_key else "adamw" if kind is torch.optim.AdamW else "adam"
@@ -180,8 +187,8 @@ def _named(model: Model) -> List[Tuple[str, "torch.Tensor"]]:
     for pair in pairs:
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], torch.Tensor)):
             raise TypeError(
-                f"{type(pair).__name__} among the model's parameters, expected (name, tensor) pairs, "
-                "as model.named_parameters() gives them: parameters need names"
+                f"{type(pair).__name__} among the model's parameters, expected (name, tensor) "
+                "pairs, as model.named_parameters() gives them: parameters need names"
             )
         if not isinstance(pair[0], str):
             raise TypeError(f"the name {pair[0]!r} is a {type(pair[0]).__name__}, expected str")
@@ -207,8 +214,8 @@ def _names(
         for k, param in enumerate(group["params"]):
             if id(param) not in names:
                 raise ValueError(
-                    f"parameter {k} of param group {i}, of shape {list(param.shape)}, is none of the "
-                    "model's, so that it has no name"
+                    f"parameter {k} of param group {i}, of shape {list(param.shape)}, is none of "
+                    "the model's, so that it has no name"
                 )
         groups.append([names[id(param)] for param in group["params"]])
     return named, groups

@@ -41,7 +41,7 @@ def state_of(optimizer):
 
 
 def gradients(rng, step, dtype):
-    """"scalar" misses every third step, and "late" the first 15."""
+    """ "scalar" misses every third step, and "late" the first 15."""
     grads = {n: np.asarray(rng.standard_normal(s), dtype) for n, s in SHAPES.items()}
     if step % 3 == 0:
         del grads["scalar"]
