@@ -133,6 +133,32 @@ class Names(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "state of parameter 99, which no param group has"):
             self.convert()
 
+    def test_groups(self) -> None:
+        """Names for torch's groups: the order within a group is theirs, the groups are the same."""
+        state = self.convert()
+        swapped = [list(reversed(names)) for names in self.case["groups"]]
+        converted = _torch_dict.to_torch(state, swapped, False)
+        self.assertEqual(converted["param_groups"][0]["params"], [0, 1, 2])
+        weight = state.arrays["exp_avg/a.weight"]
+        self.assertEqual(converted["state"][2]["exp_avg"].tobytes(), weight.tobytes())
+        one, other = self.case["groups"]
+        for kind, text, names in (
+            (TypeError, "a list of names for each", [*one, *other]),
+            (ValueError, "has 2 param groups, expected 1", [[*one, *other]]),
+            (
+                ValueError,
+                "param group 0 .*: not in torch's: 'late'; missing",
+                [["x", *one[:2]], other],
+            ),
+            (
+                ValueError,
+                "param group 1 of torch's names a parameter twice",
+                [one, [*other, *other]],
+            ),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(kind, text):
+                _torch_dict.to_torch(state, names, False)
+
     def test_long_training(self) -> None:
         """adamd counts past where torch's float32 count stands still."""
         state = self.convert()

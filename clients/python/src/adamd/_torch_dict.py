@@ -294,6 +294,8 @@ def to_adamd(
 
 def _match(own: Sequence[Sequence[str]], torch_groups: Sequence[Sequence[str]]) -> None:
     """Refuses groups that do not have the same parameters."""
+    if any(isinstance(names, str) for names in torch_groups):
+        raise TypeError("names are one list, expected a list of names for each param group")
     if len(own) != len(torch_groups):
         raise ValueError(
             f"the state has {len(own)} param groups, expected {len(torch_groups)}, as torch's "

@@ -172,8 +172,8 @@ def _algorithm(optimizer: "torch.optim.Optimizer") -> str:
     if kind not in (torch.optim.Adam, torch.optim.AdamW):
         raise TypeError(
             f"{kind.__module__}.{kind.__qualname__} is neither torch.optim.Adam nor "
-            "torch.optim.AdamW; adamd steps as these two do, and a class derived from them may step "
-            "otherwise"
+            "torch.optim.AdamW; adamd steps as these two do, and a class derived from them may "
+            "step otherwise"
         )
     has_key = any("decoupled_weight_decay" in group for group in optimizer.param_groups)
     said = None if has_key else "adamw" if kind is torch.optim.AdamW else "adam"
