@@ -6,7 +6,10 @@ import copy
 
 import torch
 
+import gradients
+import schedules
 import values
+import wire
 
 
 def apply(group, changes):
@@ -34,6 +37,7 @@ def flip_maximize(pair, _):
 def override(pair, request):
     """Hyperparameters that come with the step."""
     request.overrides = [values.options(pair.rng, 0.3, amsgrad=False) for _ in pair.groups]
+    request.before = [dict(group) for group in pair.groups]
     for group, changes in zip(pair.groups, request.overrides):
         apply(group, changes)
 
@@ -48,7 +52,7 @@ def add_group(pair, _):
         pair.adamd.add_param_group(arrays, **own)
     else:
         specs = [pair.describe(name, array) for name, array in arrays.items()]
-        pair.json.request("POST", "/param_groups", {"params": specs, **own})
+        pair.peer.request("POST", "/param_groups", {"params": specs, **own})
     pair.torch.add_param_group({"params": pair.adopt(arrays), **own})
 
 
@@ -94,15 +98,84 @@ def flip_amsgrad(pair, request):
         apply(pair.groups[index], changes)
 
 
+def grad_options(pair, request):
+    """Scaling, clipping and what to do about NaNs, for one step or for all that follow."""
+    options = gradients.random_options(pair.rng)
+    if values.chance(pair.rng, 0.8):
+        request.members = options
+        return
+    keep = {key: options.get(key) for key in gradients.DEFAULTS}  # null: the default
+    pair.peer.request("PATCH", "", keep)
+    pair.grad_options = {key: value for key, value in options.items() if value is not None}
+
+
+def spoil(_, request):
+    """A NaN or an infinity in one gradient."""
+    request.spoil = True
+
+
+def other_types(pair, request):
+    """Gradients in types that may not be their parameters'."""
+    request.types = values.pick(pair.rng, ((torch.bfloat16,), (torch.float16,), tuple(wire.CODES)))
+
+
+def reply_type(pair, request):
+    """Parameters back in another type."""
+    request.reply = values.pick(pair.rng, tuple(wire.CODES))
+
+
+def schedule(pair, _):
+    """A new schedule for one group, from its lr as it is or as it comes with it; or none any more."""
+    index = int(pair.rng.integers(len(pair.groups)))
+    group = pair.groups[index]
+    if index in pair.schedules and values.chance(pair.rng, 0.3):
+        drop_schedule(pair, index)
+        return
+    spec = schedules.spec(pair.rng)
+    changes = {"lr": values.learning_rate(pair.rng)} if group["lr"] < 0 or values.chance(pair.rng, 0.5) else {}
+    pair.patch(index, {**changes, "schedule": spec})
+    apply(group, changes)
+    pair.schedules[index] = schedules.Schedule(group, spec)
+
+
+def drop_schedule(pair, index):
+    """PATCH of null: the lr stays where it is."""
+    group = pair.groups[index]
+    changes = {"lr": 0.01} if group["lr"] < 0 else {}  # OneCycleLR may go below 0
+    pair.patch(index, {**changes, "schedule": None})
+    apply(group, changes)
+    schedules.forget(group)
+    del pair.schedules[index]
+
+
+def end_schedules(pair):
+    """Where torch's scheduler would raise after the coming step, adamd must refuse that step."""
+    over = [index for index, schedule in pair.schedules.items() if schedule.ends()]
+    if not over:
+        return
+    attempt = pair.request()
+    pair.fill(attempt)
+    got = pair.refusal(lambda: pair.send(attempt))
+    pair.tally.equal(f"after step {pair.steps}, refusal past the end of schedules", "schedule-ended", got)
+    pair.counts["schedules at their end"] += 1
+    for index in over:
+        drop_schedule(pair, index)
+
+
 # (event, probability before each step of a configuration with this kind of event). Overrides are
 # applied with the step, after what is patched before it: so they come later here, too. After them
 # comes only what they do not hold, or what adds to them.
 EVENTS = (
     (add_group, 0.02),
+    (schedule, 0.05),
     (patch, 0.1),
     (flip_maximize, 0.05),
     (override, 0.1),
     (flip_amsgrad, 0.1),
+    (grad_options, 0.2),
+    (spoil, 0.05),
+    (other_types, 0.1),
+    (reply_type, 0.1),
 )
 
 

@@ -1,12 +1,17 @@
 """One torch optimizer and one of adamd's, created alike and stepped alike."""
 
+import collections
+import json
+
 import numpy as np
 import torch
 
 import adamd
 import reference
 import values
-from server import JsonPeer, Refused, from_json, to_json
+import wire
+from gradients import Preparation
+from server import Peer, Refused, from_json, to_json
 
 KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 OPTIONS = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
@@ -16,16 +21,20 @@ JSON_UP_TO = 3000  # elements of a body; larger ones go as safetensors
 class Request:
     """A step that is about to be taken. Events change it before it is sent.
 
-    grads: what torch gets, by name. overrides: adamd's `param_groups` of this step, or None; torch's
-    groups have the changes already. members: further members of the step's body.
-    before_torch: called just before torch's step, as a training loop would (unscale, clip).
+    grads: torch tensors by name, as they are sent; torch's optimizer gets them in the type of the
+    parameter. overrides: adamd's `param_groups` of this step, or None; torch's groups have the
+    changes already, and `before` what they had. members: what is to be done with the gradients of
+    this step (gradients.py). types: what gradients may be sent in. reply: the type of the reply's
+    parameters, or None: their own.
     """
 
     def __init__(self):
         self.grads = {}
-        self.overrides = None
+        self.overrides = self.before = None
         self.members = {}
-        self.before_torch = []
+        self.types = ()
+        self.spoil = False
+        self.reply = None
 
 
 class Pair:
@@ -37,10 +46,12 @@ class Pair:
         self.style = values.pick(rng, ("plain", "wild", "wild", "sparse"))
         self.params = {}  # name: torch.nn.Parameter, in order
         self.steps = 0
-        self.after_step = []  # called after every step of both (schedules)
+        self.schedules = {}  # of torch's groups, by index
+        self.grad_options = {}  # of every step, where they are not the defaults
+        self.counts = collections.Counter()
         name = f"parity-{seed}"
         self.adamd = client.optimizer(name)
-        self.json = JsonPeer(pool, url, name)
+        self.peer = Peer(pool, url, name)
         self._create()
 
     # --- creation
@@ -75,7 +86,7 @@ class Pair:
         else:
             for group in groups:
                 group["params"] = [self.describe(n, arrays[n]) for n in group["params"]]
-            self.json.request("PUT", "", {"algorithm": self.algorithm, "defaults": defaults,
+            self.peer.request("PUT", "", {"algorithm": self.algorithm, "defaults": defaults,
                                           "param_groups": groups})
 
     def describe(self, name, array):
@@ -100,7 +111,7 @@ class Pair:
         if values.chance(self.rng, 0.5):
             self.adamd.patch(index, **changes)
         else:
-            self.json.request("PATCH", f"/param_groups/{index}", changes)
+            self.peer.request("PATCH", f"/param_groups/{index}", changes)
 
     # --- a step
 
@@ -108,54 +119,151 @@ class Pair:
         return Request()
 
     def fill(self, request):
-        """Gradients for most parameters, for one at least, that suit the options as they now are."""
+        """Gradients for most parameters, for one at least."""
         missing = values.pick(self.rng, (0.0, 0.0, 0.1, 0.6))
         names = [name for name in self.params if not values.chance(self.rng, missing)]
-        chosen = set(names or [values.pick(self.rng, list(self.params))])
+        for name in names or [values.pick(self.rng, list(self.params))]:
+            p = self.params[name].detach().numpy()
+            style = values.pick(self.rng, (self.style, "plain")) if request.types else self.style
+            grad = torch.from_numpy(values.gradient(self.rng, p.dtype.name, p.shape, style))
+            if request.types:
+                dtype = values.pick(self.rng, request.types)
+                most = min(torch.finfo(t).max for t in (dtype, grad.dtype)) if values.chance(self.rng, 0.95) else float("inf")
+                grad = grad.clamp(-most, most).to(dtype)
+            request.grads[name] = grad
+        if request.spoil:
+            name = values.pick(self.rng, list(request.grads))
+            flat = request.grads[name].reshape(-1)
+            if flat.numel():
+                bad = values.pick(self.rng, (float("nan"), float("inf"), float("-inf")))
+                flat[int(self.rng.integers(flat.numel()))] = bad
+
+    def give(self, grads):
+        """Puts gradients where torch's optimizer looks for them, in the types it wants them in."""
+        for name, p in self.params.items():
+            grad = grads.get(name)
+            p.grad = None if grad is None else grad.to(p.dtype, copy=True)
+
+    def prepare(self, request, reported=None):
+        self.give(request.grads)
+        return Preparation(self.torch, {**self.grad_options, **request.members}, reported)
+
+    def settle_zeros(self, request):
+        """Takes zeros out of the gradients that torch has no one answer for (reference.zero_sign), also
+        those that only come of scaling and clipping."""
+        prepared = self.prepare(request)
         for group in self.groups:
             zero = reference.zero_sign(group["betas"], group["maximize"])
             for name in self.names(group):
-                if name in chosen:
-                    p = self.params[name].detach().numpy()
-                    request.grads[name] = values.gradient(self.rng, p.dtype.name, p.shape, self.style, zero)
+                grad = self.params[name].grad
+                if grad is not None:
+                    where = values.doubtful_zeros(grad.numpy(), zero)
+                    request.grads[name].reshape(-1)[where] = -0.0 if zero else 0.0
+        return prepared
 
     def step(self, request):
-        for name, p in self.params.items():
-            grad = request.grads.get(name)
-            p.grad = None if grad is None else torch.from_numpy(grad.copy())
-        for action in request.before_torch:
-            action()
-        self.torch.step()
-        self.steps += 1
-        got = self.send(request)
-        if got is None or len(got) < len(self.params):
-            got = {**(got or {}), **self.read_params()}
-        for action in self.after_step:
-            action()
+        self.settle_zeros(request)
+        verdict = self.settle_zeros(request).verdict  # the first may have changed the norm
+        self.counts[verdict] += verdict != "step"
+        if verdict == "refuse":
+            got = self.refusal(lambda: self.send(request))
+            self.tally.equal(f"after step {self.steps}, refusal of gradients", "non-finite", got)
+            self.take_back(request)
+            self.compare_params(self.read_params())
+            return
+        self.steps += verdict == "step"
+        got, said = self.send(request)
+        prepared = self.prepare(request, None if said is None else said["grad_norm"])
+        prepared.step()
+        if verdict == "skip":
+            self.take_back(request)
+        else:
+            for schedule in self.schedules.values():
+                schedule.step()
+        if said is not None:
+            self._compare_said(prepared, verdict, said, request)
+        if request.reply is not None:
+            self._compare_reply(got, request.reply)
+            got = {}
+        if len(got) < len(self.params):
+            got = {**got, **self.read_params()}
+        self.compare_params(got)
+        if self.schedules:
+            self.compare_options(self.peer.request("GET", "/param_groups?data=none"))
+
+    def take_back(self, request):
+        """What came with a step that was not taken."""
+        for group, changes, before in zip(self.groups, request.overrides or (), request.before or ()):
+            for key in changes:
+                group[key] = before[key]
+
+    def compare_params(self, got):
         for name, p in self.params.items():
             self.tally.arrays(f"step {self.steps}, {name!r}", p.detach().numpy(), got.get(name))
 
-    def send(self, request):
-        """The step over HTTP, in one form or another. The parameters that came back, or None."""
-        small = sum(g.size for g in request.grads.values()) <= JSON_UP_TO
-        minimal = values.chance(self.rng, 0.1)
-        if small and (request.members or values.chance(self.rng, 0.5)):
-            return self._send_json(request, minimal)
-        done = self.adamd.step(request.grads, param_groups=request.overrides, minimal=minimal,
-                               **request.members)
-        self.tally.equal("step", self.steps, done.step)
-        return done.params
+    def _compare_said(self, prepared, verdict, said, request):
+        where = f"step {self.steps}, "
+        self.tally.equal(where + "number", self.steps, said["step"])
+        self.tally.equal(where + "skipped", verdict == "skip", said["skipped"])
+        if verdict == "skip":
+            return
+        self.tally.same_number(where + "clip_coef", prepared.clip_coef, said["clip_coef"])
+        self.tally.close(where + "grad_norm", prepared.norm, said["grad_norm"])
+        converted = sum(g.dtype != self.params[name].dtype for name, g in request.grads.items())
+        self.tally.equal(where + "converted", converted if request.types else 0, said["converted"])
+        if prepared.torch_norm_differs is not None:
+            self.counts["norms clipped"] += 1
+            self.counts["norms that torch's own differs from"] += prepared.torch_norm_differs
 
-    def _send_json(self, request, minimal):
+    def _compare_reply(self, got, dtype):
+        """A reply in another type. Its numbers are compared as float32 or float64, which hold them."""
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        for name, tensor in got.items():
+            own = self.params[name].detach()
+            expected = wire.convert(own, dtype).to(wide).numpy()
+            torch_own = own.to(dtype).to(wide).numpy()
+            self.counts["numbers that torch rounds twice"] += int(
+                ((torch_own != expected) & ~np.isnan(expected)).sum())
+            self.tally.equal(f"type of {name!r}", str(dtype), str(tensor.dtype))
+            self.tally.arrays(f"step {self.steps}, {name!r} in {dtype}", expected, tensor.to(wide).numpy())
+
+    # --- over HTTP
+
+    def send(self, request):
+        """The step, in one form or another. The parameters that came back and what was said of it, both
+        of which may be missing: {} and None."""
+        small = sum(g.numel() for g in request.grads.values()) <= JSON_UP_TO
+        own = request.types or request.reply
+        if not own and small and values.chance(self.rng, 0.5):
+            return self._send_json(request)
+        plain = not (own or request.members or self.grad_options)
+        if not plain or values.chance(self.rng, 0.2):
+            return self._send_safetensors(request)
+        minimal = values.chance(self.rng, 0.1)
+        done = self.adamd.step({name: g.numpy() for name, g in request.grads.items()},
+                               param_groups=request.overrides, minimal=minimal)
+        self.tally.equal("step", self.steps, done.step)
+        return done.params or {}, None
+
+    def _send_json(self, request):
         short = values.chance(self.rng, 0.5)
-        body = {"grads": {n: to_json(g, short) for n, g in request.grads.items()}, **request.members}
+        body = {"grads": {n: to_json(g.numpy(), short) for n, g in request.grads.items()}, **request.members}
         if request.overrides is not None:
             body["param_groups"] = request.overrides
-        said = self.json.request("POST", "/step", body, **({"Prefer": "return=minimal"} if minimal else {}))
-        if minimal:
-            return None
-        self.tally.equal("step", self.steps, said["step"])
-        return {name: self.read(name, data) for name, data in said["params"].items()}
+        said = self.peer.request("POST", "/step", body)
+        return ({name: self.read(name, data) for name, data in said["params"].items()},
+                {**said["stats"], "step": said["step"]})
+
+    def _send_safetensors(self, request):
+        metadata = wire.metadata_text(request.members)
+        if request.overrides is not None:
+            metadata["param_groups"] = json.dumps(request.overrides)
+        query = "" if request.reply is None else f"?dtype={wire.QUERY[request.reply]}"
+        tensors, said = self.peer.tensors("/step" + query, wire.encode(request.grads, metadata))
+        if request.reply is None:
+            tensors = {name: tensor.numpy() for name, tensor in tensors.items()}
+        numbers = {key: float(said[key]) for key in ("step", "grad_norm", "clip_coef", "converted")}
+        return tensors, {**numbers, "skipped": said["skipped"] == "true"}
 
     def read(self, name, data):
         p = self.params[name].detach().numpy()
@@ -165,7 +273,7 @@ class Pair:
         numel = sum(p.numel() for p in self.params.values())
         if numel > JSON_UP_TO or values.chance(self.rng, 0.7):
             return self.adamd.params()
-        said = self.json.request("GET", "/params")
+        said = self.peer.request("GET", "/params")
         return {name: self.read(name, data) for name, data in said["params"].items()}
 
     def refusal(self, action):
@@ -186,7 +294,7 @@ class Pair:
             steps = head["steps"]
             parts = {kind: said.part(kind) for kind in ("params", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")}
         else:
-            head = self.json.request("GET", "/state_dict")
+            head = self.peer.request("GET", "/state_dict")
             steps = {name: s["step"] for name, s in head["state"].items()}
             parts = {"params": {n: self.read(n, p["data"]) for n, p in head["params"].items()}}
             for kind in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"):
@@ -195,6 +303,7 @@ class Pair:
         for name, p in self.params.items():
             self._compare_state(name, p, steps.get(name), {k: part.get(name) for k, part in parts.items()})
         self.compare_options(head["param_groups"])
+        self.compare_initial_lrs(self.peer.request("GET", "/param_groups?data=none"))
         self.adamd.delete()
 
     def _compare_state(self, name, p, steps, streams):
@@ -216,7 +325,12 @@ class Pair:
             for key in OPTIONS:
                 value = list(theirs[key]) if key == "betas" else theirs[key]
                 self.tally.equal(f"param_groups[{i}].{key}", value, ours[key])
-            self.tally.equal(f"param_groups[{i}].params", self.names(theirs), ours["params"])
+            names = [p if isinstance(p, str) else p["name"] for p in ours["params"]]
+            self.tally.equal(f"param_groups[{i}].params", self.names(theirs), names)
+
+    def compare_initial_lrs(self, groups):
+        for i, (theirs, ours) in enumerate(zip(self.groups, groups)):
+            self.tally.equal(f"param_groups[{i}].initial_lr", theirs.get("initial_lr"), ours.get("initial_lr"))
 
     def describe_self(self):
         numel = sum(p.numel() for p in self.params.values())

@@ -41,7 +41,7 @@ import events  # noqa: E402
 import reference  # noqa: E402
 import values  # noqa: E402
 from pair import Pair  # noqa: E402
-from server import Server  # noqa: E402
+from server import Refused, Server  # noqa: E402
 from tally import Tally  # noqa: E402
 
 
@@ -50,7 +50,15 @@ def run_configuration(seed, steps, client, pool, url):
     rng = np.random.default_rng(seed)
     tally = Tally()
     pair = Pair(rng, tally, client, pool, url, seed)
-    pair.counts = collections.Counter()
+    try:
+        take_steps(pair, steps, rng)
+        pair.finish()
+    except (adamd.Error, Refused) as error:
+        tally.complain(f"after step {pair.steps}: {error!r}")
+    return tally, pair.describe_self(), pair.counts
+
+
+def take_steps(pair, steps, rng):
     kinds = events.choose(rng)
     for _ in range(steps):
         request = pair.request()
@@ -58,10 +66,9 @@ def run_configuration(seed, steps, client, pool, url):
             if values.chance(rng, probability):
                 event(pair, request)
                 pair.counts[event.__name__] += 1
+        events.end_schedules(pair)
         pair.fill(request)
         pair.step(request)
-    pair.finish()
-    return tally, pair.describe_self(), pair.counts
 
 
 def say_progress(args, done, seed, total, began):
@@ -136,7 +143,7 @@ def main():
         return 2
     server = Server(args.adamd)
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings(), \
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"), \
                 contextlib.nullcontext() if args.plain_sqrt else reference.ieee_root():
             total, failed = run_all(args, server)
     finally:

@@ -7,7 +7,11 @@ import subprocess
 from urllib.parse import quote
 
 import numpy as np
-import urllib3
+
+import wire
+
+
+SAFETENSORS = "application/vnd.safetensors"
 
 
 class Server:
@@ -47,8 +51,17 @@ def to_json(array, short):
     """Nested lists. `short`: a float32 as the shortest digits that mean it, else as all of them."""
     if short and array.dtype == np.float32:
         digits = [float(str(x)) for x in array.reshape(-1)]
-        return np.array(digits, np.float64).reshape(array.shape).tolist()
-    return array.tolist()
+        array = np.array(digits, np.float64).reshape(array.shape)
+    return array.tolist() if np.isfinite(array).all() else in_words(array.tolist())
+
+
+def in_words(nested):
+    """Nested lists with the protocol's words for what JSON has no numbers for."""
+    if isinstance(nested, list):
+        return [in_words(item) for item in nested]
+    if math.isfinite(nested):
+        return nested
+    return "NaN" if math.isnan(nested) else "Infinity" if nested > 0 else "-Infinity"
 
 
 def from_json(nested, dtype, shape):
@@ -68,8 +81,8 @@ def from_json(nested, dtype, shape):
         return np.array(flat, np.float64).astype(dtype).reshape(shape)
 
 
-class JsonPeer:
-    """Requests about one optimizer with JSON in both directions."""
+class Peer:
+    """Requests about one optimizer, written here and not by the client."""
 
     def __init__(self, pool, url, name):
         self._pool = pool
@@ -81,8 +94,16 @@ class JsonPeer:
         if value is not None:
             headers["Content-Type"] = "application/json"
             body = json.dumps(value, allow_nan=False).encode()
+        data = self._send(method, rest, body, headers)
+        return json.loads(data) if data else None
+
+    def tensors(self, rest, body):
+        """POST of a safetensors body; what comes back, as wire.decode gives it."""
+        headers = {"Accept": SAFETENSORS, "Content-Type": SAFETENSORS}
+        return wire.decode(self._send("POST", rest, body, headers))
+
+    def _send(self, method, rest, body, headers):
         reply = self._pool.request(method, self._base + rest, body=body, headers=headers)
-        said = json.loads(reply.data) if reply.data else None
         if reply.status >= 400:
-            raise Refused(reply.status, said)
-        return said
+            raise Refused(reply.status, json.loads(reply.data))
+        return reply.data

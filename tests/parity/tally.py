@@ -51,6 +51,19 @@ class Tally:
         if torch_has != adamd_has:
             self.complain(f"{where}: torch has {torch_has!r}, adamd {adamd_has!r}")
 
+    def close(self, where, true, adamd_has):
+        """A norm: which last bit is right depends on the order of additions."""
+        true, got = float(true), float(adamd_has)
+        # Squares below 1e-308 are lost in double.
+        if not (true == got or abs(true - got) <= 1e-13 * abs(true) + 1e-150) and (true == true or got == got):
+            self.complain(f"{where}: truly {true!r}, adamd has {got!r}")
+
+    def same_number(self, where, torch_has, adamd_has):
+        """Equal, where a NaN equals a NaN."""
+        got = float(adamd_has)
+        if torch_has != got and (torch_has == torch_has or got == got):
+            self.complain(f"{where}: torch has {torch_has!r}, adamd {got!r}")
+
     def complain(self, text):
         self.other += 1
         self.note(text)

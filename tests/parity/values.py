@@ -54,9 +54,8 @@ def parameter(rng, dtype, shape):
     return np.ascontiguousarray(values).reshape(shape)
 
 
-def gradient(rng, dtype, shape, style, zero):
-    """`style`: "plain", "wild" (many sizes) or "sparse" (most of them 0). `zero` as reference.zero_sign
-    gives it: the sign of zeros at the end, or None."""
+def gradient(rng, dtype, shape, style):
+    """`style`: "plain", "wild" (many sizes) or "sparse" (most of them 0)."""
     bias = LAYOUT[dtype][2]
     around = -2 if style == "plain" else int(rng.integers(-30, 12))
     spread = 3 if style == "plain" else 20
@@ -70,11 +69,16 @@ def gradient(rng, dtype, shape, style, zero):
     values = of_exponents(rng, dtype, exponents, shape)
     zeros = (rng.random(shape) < (0.7 if style == "sparse" else 0.03)) & (kind > 0.03)
     values = np.where(zeros, values * np.dtype(dtype).type(0), values)
-    flat = np.ascontiguousarray(values).reshape(-1)
-    if zero is not None:
-        tail = flat[reference.tail_start(flat.size):]
-        tail[tail == 0] = -0.0 if zero else 0.0
-    return flat.reshape(shape)
+    return np.ascontiguousarray(values).reshape(shape)
+
+
+def doubtful_zeros(gradient, zero):
+    """Where a gradient has zeros that torch has two answers for. `zero` is reference.zero_sign's."""
+    flat = gradient.reshape(-1)
+    if zero is None:
+        return np.zeros(0, np.int64)
+    start = reference.tail_start(flat.size)
+    return start + np.flatnonzero((flat[start:] == 0) & (np.signbit(flat[start:]) != bool(zero)))
 
 
 def learning_rate(rng):
