@@ -131,7 +131,8 @@ static bool read_patch(api_context *ctx, const api_request *rq, adam_grad_option
 bool api_patch_optimizer(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     instance *inst = rq->instance;
-    adam_grad_options options = adam_optimizer_grad_options(inst->optimizer);
+    const adam_grad_options before = adam_optimizer_grad_options(inst->optimizer);
+    adam_grad_options options = before;
     if (!read_patch(ctx, rq, &options, p)) {
         return false;
     }
@@ -140,6 +141,8 @@ bool api_patch_optimizer(api_context *ctx, api_request *rq, reply *r, problem *p
         return problem_from_adam(p, &error);
     }
     instance_changed(inst);
+    changes_add_grad_options(inst->changes, ctx->buffers,
+                             adam_optimizer_step_count(inst->optimizer), &before, &options);
     const optimizer_info info = instance_info(inst);
     text t = {.pool = ctx->buffers};
     show_summary(&t, inst->name, &info);
@@ -151,6 +154,7 @@ bool api_delete(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     (void)p;
     registry_remove(ctx->registry, rq->instance);
+    stream_notify(ctx->streams, rq->instance->history);
     log_write(LOG_INFO, "removed optimizer %s", rq->instance->name);
     reply_empty(r, 204);
     return true;

@@ -14,6 +14,20 @@ bool api_get_param_groups(api_context *ctx, api_request *rq, reply *r, problem *
     return reply_json(r, 200, &t, p);
 }
 
+/* Notes that a group has come. */
+static void note_group(api_context *ctx, const instance *inst, size_t group)
+{
+    char what[64];
+    const adam_group_view g = adam_optimizer_group(inst->optimizer, group);
+    text from = {.pool = ctx->buffers};
+    text to = {.pool = ctx->buffers};
+    (void)snprintf(what, sizeof what, "param_groups[%zu]", group);
+    text_add_format(&to, "{\"params\": %zu, ", g.n_params);
+    group_options_add(&to, &g);
+    text_add(&to, "}", 1);
+    changes_add_texts(inst->changes, adam_optimizer_step_count(inst->optimizer), what, &from, &to);
+}
+
 bool api_add_param_group(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     instance *inst = rq->instance;
@@ -34,6 +48,7 @@ bool api_add_param_group(api_context *ctx, api_request *rq, reply *r, problem *p
     instance_unpublish(inst);
     instance_rewritten(inst, registry_next_epoch(ctx->registry));
     const size_t group = adam_optimizer_group_count(inst->optimizer) - 1;
+    note_group(ctx, inst, group);
     text t = {.pool = ctx->buffers};
     show_group(&t, inst->optimizer, group, SHOW_DATA_SMALL);
     reply_json_after(r, 201, &t);
@@ -92,6 +107,30 @@ static bool read_patch(api_context *ctx, const api_request *rq, group_patch *pat
     return st == CODEC_OK || problem_from_codec(p, &error);
 }
 
+static void add_schedule(text *t, const adam_schedule *schedule)
+{
+    if (schedule != NULL) {
+        schedule_add(t, schedule);
+    }
+}
+
+/* Notes what a patch has changed; takes the text of the schedule as it was. */
+static void note_patch(api_context *ctx, const api_request *rq, const adam_options *before,
+                       const group_patch *patch, text *from)
+{
+    const instance *inst = rq->instance;
+    const uint64_t step = adam_optimizer_step_count(inst->optimizer);
+    changes_add_options(inst->changes, ctx->buffers, step, rq->index, before, &patch->options);
+    if (patch->schedules) {
+        char what[64];
+        text to = {.pool = ctx->buffers};
+        (void)snprintf(what, sizeof what, "param_groups[%zu].schedule", rq->index);
+        add_schedule(&to, adam_optimizer_group(inst->optimizer, rq->index).schedule);
+        changes_add_texts(inst->changes, step, what, from, &to);
+    }
+    text_drop(from);
+}
+
 bool api_patch_param_group(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     adam_optimizer *o = rq->instance->optimizer;
@@ -100,10 +139,13 @@ bool api_patch_param_group(api_context *ctx, api_request *rq, reply *r, problem 
                            "there is no param group %zu; optimizer '%s' has %zu", rq->index,
                            rq->optimizer, adam_optimizer_group_count(o));
     }
-    group_patch patch = {.options = adam_optimizer_group(o, rq->index).options};
+    const adam_group_view before = adam_optimizer_group(o, rq->index);
+    group_patch patch = {.options = before.options};
+    text from = {.pool = ctx->buffers}; /* the schedule as it was */
     adam_error error;
     bool done = read_patch(ctx, rq, &patch, p);
     if (done) {
+        add_schedule(&from, before.schedule);
         const adam_status st =
             patch.schedules
                 ? adam_optimizer_set_schedule(o, rq->index, &patch.options, patch.schedule, &error)
@@ -112,9 +154,11 @@ bool api_patch_param_group(api_context *ctx, api_request *rq, reply *r, problem 
     }
     buffer_drop(patch.room);
     if (!done) {
+        text_drop(&from);
         return false;
     }
     instance_changed(rq->instance);
+    note_patch(ctx, rq, &before.options, &patch, &from);
     text t = {.pool = ctx->buffers};
     show_group(&t, o, rq->index, SHOW_DATA_SMALL);
     reply_json_after(r, 200, &t);

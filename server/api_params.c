@@ -171,6 +171,7 @@ bool api_put_params(api_context *ctx, api_request *rq, reply *r, problem *p)
     if (done) {
         instance_unpublish(inst);
         instance_rewritten(inst, registry_next_epoch(ctx->registry));
+        api_note_change(inst, "params", NULL, NULL);
         reply_empty(r, 204);
     }
     return done;

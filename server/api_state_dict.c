@@ -1,4 +1,6 @@
 /* api_state_dict.c: the whole state, out and back in, and its digest. */
+#include <stdio.h>
+
 #include "api.h"
 #include "codec_state_dict.h"
 #include "state_digest.h"
@@ -33,6 +35,21 @@ static adam_status load(adam_optimizer *o, state_dict_load what, const state_dic
                : adam_optimizer_load_state(o, &s->dict, why);
 }
 
+/* Notes what was loaded; `before` it, the optimizer was at that step. */
+static void note_load(const instance *inst, state_dict_load what, uint64_t before)
+{
+    if (what == STATE_DICT_LOAD_PARAMS) {
+        api_note_change(inst, "params", NULL, NULL);
+        return;
+    }
+    char from[64];
+    char to[64];
+    (void)snprintf(from, sizeof from, "{\"step\": %llu}", (unsigned long long)before);
+    (void)snprintf(to, sizeof to, "{\"step\": %llu}",
+                   (unsigned long long)adam_optimizer_step_count(inst->optimizer));
+    api_note_change(inst, "state_dict", from, to);
+}
+
 bool api_put_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     instance *inst = rq->instance;
@@ -46,6 +63,7 @@ bool api_put_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
                                           inst->optimizer, rq->query.load, &s, &error);
     bool done = st == CODEC_OK || problem_from_codec(p, &error);
     adam_error why;
+    const uint64_t step = adam_optimizer_step_count(inst->optimizer);
     if (done && load(inst->optimizer, rq->query.load, &s, &why) != ADAM_OK) {
         done = problem_from_adam(p, &why);
     }
@@ -53,6 +71,7 @@ bool api_put_state_dict(api_context *ctx, api_request *rq, reply *r, problem *p)
     if (done) {
         instance_unpublish(inst);
         instance_rewritten(inst, registry_next_epoch(ctx->registry));
+        note_load(inst, rq->query.load, step);
         reply_empty(r, 204);
     }
     return done;

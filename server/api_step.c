@@ -21,12 +21,14 @@ typedef struct outcome {
     size_t n_groups;
     buffer *room;
     text group_text;
+    step_note note;
 } outcome;
 
 static void drop_outcome(outcome *did)
 {
     buffer_drop(did->room);
     text_drop(&did->group_text);
+    api_note_drop(&did->note);
 }
 
 static bool begin_outcome(api_context *ctx, const adam_optimizer *o, outcome *did, problem *p)
@@ -172,6 +174,7 @@ static bool step(api_context *ctx, api_request *rq, const tensor_body *body, con
     adam_step_apply(plan, &did->stats, did->groups);
     publish(ctx, inst, out);
     instance_changed(inst);
+    api_note_step(ctx, rq, &did->note, &did->stats, did->groups);
     if (rq->minimal) {
         reply_empty(r, 204);
         r->minimal = true;
@@ -188,7 +191,8 @@ static bool step_with(api_context *ctx, api_request *rq, const tensor_body *body
     const adam_dtype *dtype = rq->query.has_dtype ? &rq->query.dtype : NULL;
     outgoing out = {0};
     outcome did;
-    bool done = begin_outcome(ctx, o, &did, p);
+    bool done = begin_outcome(ctx, o, &did, p) &&
+                api_note_begin(ctx, rq->instance, body->overrides, &did.note, p);
     if (done && !outgoing_of_step(ctx->buffers, body, o, dtype, &out)) {
         done = problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the reply within the budget");
     }

@@ -123,27 +123,32 @@ codec_status options_read(const json_doc *doc, const json_value *object, const c
     return CODEC_OK;
 }
 
+void options_add_value(text *t, const adam_options *options, size_t place)
+{
+    const void *member = (const char *)options + table[place].offset;
+    const double *numbers = member;
+    switch (table[place].type) {
+    case OPTION_DOUBLE: json_add_double(t, *numbers); break;
+    case OPTION_BETAS:
+        text_add(t, "[", 1);
+        json_add_double(t, numbers[0]);
+        text_add(t, ", ", 2);
+        json_add_double(t, numbers[1]);
+        text_add(t, "]", 1);
+        break;
+    case OPTION_BOOL: text_add_string(t, *(const bool *)member ? "true" : "false"); break;
+    case OPTION_NONE_OR_FALSE:
+        text_add_string(t, *(const adam_flag *)member == ADAM_FLAG_NONE ? "null" : "false");
+        break;
+    case OPTION_FALSE: text_add_string(t, "false"); break;
+    }
+}
+
 void options_add(text *t, const adam_options *options)
 {
     for (size_t i = 0; i < TABLE_LENGTH; i++) {
-        const void *member = (const char *)options + table[i].offset;
-        const double *numbers = member;
         text_add_format(t, "%s\"%s\": ", i > 0 ? ", " : "", table[i].name);
-        switch (table[i].type) {
-        case OPTION_DOUBLE: json_add_double(t, *numbers); break;
-        case OPTION_BETAS:
-            text_add(t, "[", 1);
-            json_add_double(t, numbers[0]);
-            text_add(t, ", ", 2);
-            json_add_double(t, numbers[1]);
-            text_add(t, "]", 1);
-            break;
-        case OPTION_BOOL: text_add_string(t, *(const bool *)member ? "true" : "false"); break;
-        case OPTION_NONE_OR_FALSE:
-            text_add_string(t, *(const adam_flag *)member == ADAM_FLAG_NONE ? "null" : "false");
-            break;
-        case OPTION_FALSE: text_add_string(t, "false"); break;
-        }
+        options_add_value(t, options, i);
     }
 }
 
@@ -156,4 +161,32 @@ void group_options_add(text *t, const adam_group_view *group)
         text_add_string(t, ", \"schedule\": ");
         schedule_add(t, group->schedule);
     }
+}
+
+const char *options_name(size_t place)
+{
+    return table[place].name;
+}
+
+static bool same(const void *a, const void *b, option_type type)
+{
+    const double *x = a;
+    const double *y = b;
+    switch (type) {
+    case OPTION_DOUBLE: return *x == *y;
+    case OPTION_BETAS: return x[0] == y[0] && x[1] == y[1];
+    case OPTION_BOOL: return *(const bool *)a == *(const bool *)b;
+    case OPTION_NONE_OR_FALSE: return *(const adam_flag *)a == *(const adam_flag *)b;
+    case OPTION_FALSE: break;
+    }
+    return true;
+}
+
+size_t options_differ(const adam_options *a, const adam_options *b, size_t place)
+{
+    while (place < TABLE_LENGTH && same((const char *)a + table[place].offset,
+                                        (const char *)b + table[place].offset, table[place].type)) {
+        place++;
+    }
+    return place < TABLE_LENGTH ? place : OPTIONS_SAME;
 }

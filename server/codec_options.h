@@ -21,4 +21,12 @@ void options_add(text *t, const adam_options *options);
  */
 void group_options_add(text *t, const adam_group_view *group);
 
+/* The place, from `place` on, of the first hyperparameter in which two sets differ, or
+ * OPTIONS_SAME. */
+#define OPTIONS_SAME ((size_t)-1)
+size_t options_differ(const adam_options *a, const adam_options *b, size_t place);
+/* The name of the one at a place, and its value as JSON. */
+const char *options_name(size_t place);
+void options_add_value(text *t, const adam_options *options, size_t place);
+
 #endif

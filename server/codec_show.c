@@ -131,16 +131,21 @@ void show_state(text *t, const adam_optimizer *o, size_t param, show_data data)
     text_add(t, "}", 1);
 }
 
-void show_stats(text *t, const adam_step_stats *stats)
+void show_norms(text *t, double grad_norm, double param_norm, double update_norm, double clip_coef)
 {
     text_add_string(t, "\"grad_norm\": ");
-    json_add_double(t, stats->grad_norm);
+    json_add_double(t, grad_norm);
     text_add_string(t, ", \"param_norm\": ");
-    json_add_double(t, stats->param_norm);
+    json_add_double(t, param_norm);
     text_add_string(t, ", \"update_norm\": ");
-    json_add_double(t, stats->update_norm);
+    json_add_double(t, update_norm);
     text_add_string(t, ", \"clip_coef\": ");
-    json_add_double(t, stats->clip_coef);
+    json_add_double(t, clip_coef);
+}
+
+void show_stats(text *t, const adam_step_stats *stats)
+{
+    show_norms(t, stats->grad_norm, stats->param_norm, stats->update_norm, stats->clip_coef);
     text_add_format(t, ", \"skipped\": %s, \"converted\": %zu", stats->skipped ? "true" : "false",
                     stats->converted);
 }
@@ -149,14 +154,8 @@ void show_group_stats(text *t, const adam_group_stats *groups, size_t n, double 
 {
     text_add(t, "[", 1);
     for (size_t i = 0; i < n; i++) {
-        text_add_string(t, i > 0 ? ", {\"grad_norm\": " : "{\"grad_norm\": ");
-        json_add_double(t, groups[i].grad_norm);
-        text_add_string(t, ", \"param_norm\": ");
-        json_add_double(t, groups[i].param_norm);
-        text_add_string(t, ", \"update_norm\": ");
-        json_add_double(t, groups[i].update_norm);
-        text_add_string(t, ", \"clip_coef\": ");
-        json_add_double(t, clip_coef);
+        text_add_string(t, i > 0 ? ", {" : "{");
+        show_norms(t, groups[i].grad_norm, groups[i].param_norm, groups[i].update_norm, clip_coef);
         text_add(t, "}", 1);
     }
     text_add(t, "]", 1);

@@ -24,6 +24,8 @@ void show_state(text *t, const adam_optimizer *optimizer, size_t param, show_dat
 void show_stats(text *t, const adam_step_stats *stats);
 /* The norms of each group: a list of objects. */
 void show_group_stats(text *t, const adam_group_stats *groups, size_t n, double clip_coef);
+/* The norms alone, of a group or of a step that was; without braces. */
+void show_norms(text *t, double grad_norm, double param_norm, double update_norm, double clip_coef);
 /* What a summary shows. */
 typedef struct optimizer_info {
     adam_algorithm algorithm;

@@ -8,10 +8,15 @@
 typedef enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG } log_level;
 typedef enum log_format { LOG_TEXT, LOG_JSON } log_format;
 
+/* Steps that an optimizer may be told to remember. */
+#define CONFIG_MAX_HISTORY 1000000
+
 typedef struct config {
     const char *host;
-    unsigned port, threads, max_connections, timeout; /* timeout in seconds */
-    size_t max_body, max_json_body, max_memory;       /* bytes */
+    unsigned port, threads, max_connections;
+    unsigned timeout, heartbeat;                /* seconds */
+    unsigned history;                           /* steps */
+    size_t max_body, max_json_body, max_memory; /* bytes */
     log_level log_level;
     log_format log_format;
 } config;

@@ -18,7 +18,9 @@ struct deadline {
     int socket;
     atomic_int_fast64_t at; /* milliseconds, monotonic */
     atomic_bool reading;
-    bool seemed_gone; /* at the last look */
+    bool seemed_gone;            /* at the last look */
+    void (*shut)(void *context); /* NULL: nobody wants to know */
+    void *context;
     deadline *before, *after;
 };
 
@@ -59,6 +61,9 @@ static void shut_late(deadline_watch *w)
             atomic_store(&d->at, NEVER);
             atomic_store(&d->reading, false);
             (void)shutdown(d->socket, SHUT_RDWR);
+            if (d->shut != NULL) {
+                d->shut(d->context);
+            }
         }
     }
 }
@@ -176,4 +181,17 @@ void deadline_restart(deadline_watch *w, deadline *d, size_t bytes)
 void deadline_pause(deadline *d)
 {
     atomic_store(&d->at, NEVER);
+}
+
+void deadline_expire(deadline *d)
+{
+    atomic_store(&d->at, 0);
+}
+
+void deadline_on_shut(deadline_watch *w, deadline *d, void (*shut)(void *context), void *context)
+{
+    pthread_mutex_lock(&w->lock);
+    d->shut = shut;
+    d->context = context;
+    pthread_mutex_unlock(&w->lock);
 }

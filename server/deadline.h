@@ -24,10 +24,15 @@ void deadline_remove(deadline_watch *w, deadline *d);
 void deadline_restart(deadline_watch *w, deadline *d, size_t bytes);
 /* Gives it the time that moving `bytes` more takes. */
 void deadline_extend(deadline *d, size_t bytes);
-/* While a body is being read, a client that has gone is found out by asking: 0.9.75 of
- * libmicrohttpd does not see an end that comes together with data. */
+/* While a body is being read, or a stream sent, a client that has gone is found out by asking:
+ * 0.9.75 of libmicrohttpd does not see an end that comes together with data. */
 void deadline_reading(deadline *d, bool reading);
 /* Stops its time, until the next restart. */
 void deadline_pause(deadline *d);
+/* Ends its time now. */
+void deadline_expire(deadline *d);
+/* Calls `shut` from the watch's thread when it has shut the socket down: a connection that is
+ * suspended does not notice. NULL: no more; then no call is under way when this returns. */
+void deadline_on_shut(deadline_watch *w, deadline *d, void (*shut)(void *context), void *context);
 
 #endif

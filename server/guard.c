@@ -129,6 +129,8 @@ void guard_take(guard *g, const char *name, size_t name_length, const char *valu
         take_list(g, g->accept, &g->headers.accept, name, value);
     } else if (strcasecmp(name, "If-Match") == 0) {
         take_list(g, g->if_match, &g->headers.if_match, name, value);
+    } else if (strcasecmp(name, "Last-Event-ID") == 0) {
+        take_once(g, &g->headers.last_event_id, name, value);
     } else if (strcasecmp(name, "Prefer") == 0) {
         take_list(g, g->prefer, &g->headers.prefer, name, value);
     } else if (strcasecmp(name, "Content-Encoding") == 0 && strcasecmp(value, "identity") != 0) {

@@ -16,6 +16,7 @@
 #include "body.h"
 #include "deadline.h"
 #include "guard.h"
+#include "http_stream.h"
 #include "log.h"
 #include "router.h"
 
@@ -26,6 +27,8 @@
 /* Of a body that is not wanted, and whose length is not known or over --max-body, this much is
  * read. */
 #define DISCARD_MAX ((size_t)16 << 20)
+/* Bytes of a stream at a time, to clients of HTTP/1.0. */
+#define STREAM_BLOCK ((size_t)4 << 10)
 
 struct http_server {
     api_context *ctx;
@@ -120,11 +123,44 @@ static struct MHD_Response *make_response(api_context *ctx, reply *r)
     return response;
 }
 
-static void add_header(struct MHD_Response *response, const char *name, const char *value)
+static void suspend_connection(void *connection)
 {
-    if (value != NULL && value[0] != '\0') {
-        (void)MHD_add_response_header(response, name, value);
+    MHD_suspend_connection(connection);
+}
+
+static void resume_connection(void *connection)
+{
+    MHD_resume_connection(connection);
+}
+
+static ssize_t read_stream(void *cls, uint64_t position, char *to, size_t room)
+{
+    (void)position;
+    const ssize_t n = http_stream_read(cls, to, room);
+    return n < 0 ? MHD_CONTENT_READER_END_OF_STREAM : n;
+}
+
+static void end_stream(void *cls)
+{
+    http_stream_end(cls);
+}
+
+/* A response with the reply's listener, which it takes. */
+static struct MHD_Response *make_stream(const exchange *x, reply *r)
+{
+    const http_connection connection = {x->connection, suspend_connection, resume_connection,
+                                        x->server->watch, x->deadline};
+    http_stream *s = http_stream_begin(r->stream, &connection);
+    if (s == NULL) {
+        return NULL;
     }
+    r->stream = NULL;
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, s, end_stream);
+    if (response == NULL) {
+        http_stream_end(s);
+    }
+    return response;
 }
 
 /* Lets go of what the work needed and the reply does not: a slow reader pins nothing else. */
@@ -135,38 +171,41 @@ static void drop_request(exchange *x)
     x->request.instance = NULL;
 }
 
+/* It is answered, or a stream: it no longer holds up the end of the server. */
+static void leave_flight(exchange *x)
+{
+    if (x->in_flight) {
+        x->in_flight = false;
+        atomic_fetch_sub(&x->server->in_flight, 1);
+    }
+}
+
 static enum MHD_Result queue_reply(exchange *x)
 {
     reply *r = &x->reply;
+    const bool streams = r->stream != NULL;
     drop_request(x);
     restart_deadline(x, reply_length(r));
     if (x->deadline != NULL) {
         deadline_reading(x->deadline, false);
     }
-    struct MHD_Response *response = make_response(x->server->ctx, r);
+    struct MHD_Response *response = streams ? make_stream(x, r) : make_response(x->server->ctx, r);
     if (response == NULL) {
         return MHD_NO;
     }
     char seconds[16];
-    add_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
-    add_header(response, MHD_HTTP_HEADER_CACHE_CONTROL,
-               "no-store"); /* it changes with every step */
-    add_header(response, MHD_HTTP_HEADER_ETAG, r->etag);
-    add_header(response, MHD_HTTP_HEADER_LOCATION, r->location);
-    add_header(response, MHD_HTTP_HEADER_ALLOW, r->allow);
-    if (r->retry_after > 0) {
-        (void)snprintf(seconds, sizeof seconds, "%u", r->retry_after);
-        add_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
-    }
-    if (r->minimal) {
-        add_header(response, "Preference-Applied", "return=minimal");
-    }
-    if (r->close || atomic_load(&x->server->ctx->draining)) {
-        add_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    reply_header headers[REPLY_MAX_HEADERS];
+    const bool end = atomic_load(&x->server->ctx->draining);
+    const size_t n = reply_headers(r, end, seconds, headers);
+    for (size_t i = 0; i < n; i++) {
+        (void)MHD_add_response_header(response, headers[i].name, headers[i].value);
     }
     log_write(LOG_DEBUG, "%s %s %d", x->method, x->target, r->status);
     const enum MHD_Result result = MHD_queue_response(x->connection, (unsigned)r->status, response);
     MHD_destroy_response(response);
+    if (streams) {
+        leave_flight(x);
+    }
     return result;
 }
 
@@ -282,18 +321,14 @@ static bool take_body(exchange *x, const char *bytes, size_t length)
     return true;
 }
 
-static strand *strand_of(exchange *x)
-{
-    return x->request.instance != NULL ? &x->request.instance->strand : NULL;
-}
-
 static void run_job(job *j)
 {
     exchange *x = (exchange *)j;
     http_server *s = x->server;
+    strand *turn = router_strand(&x->request);
     router_run(s->ctx, &x->request, &x->reply);
-    if (strand_of(x) != NULL) {
-        strand_leave(s->jobs, strand_of(x));
+    if (turn != NULL) {
+        strand_leave(s->jobs, turn);
     }
     x->state = EXCHANGE_DONE;
     MHD_resume_connection(x->connection); /* from here on the exchange may be gone */
@@ -303,7 +338,7 @@ static void run_job(job *j)
 static enum MHD_Result work(exchange *x)
 {
     http_server *s = x->server;
-    strand *turn = strand_of(x);
+    strand *turn = router_strand(&x->request);
     if (x->deadline != NULL) {
         deadline_reading(x->deadline, false);
     }
@@ -369,7 +404,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **re
                          enum MHD_RequestTerminationCode how)
 {
     (void)connection;
-    http_server *s = cls;
+    (void)cls;
     exchange *x = *request;
     if (x == NULL) {
         return;
@@ -380,13 +415,10 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **re
     restart_deadline(x, 0);
     reply_drop(&x->reply);
     drop_request(x);
-    const bool counted = x->in_flight;
+    leave_flight(x);
     free(x->if_match);
     free(x);
     *request = NULL;
-    if (counted) {
-        atomic_fetch_sub(&s->in_flight, 1);
-    }
 }
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **context,
@@ -462,6 +494,7 @@ unsigned http_in_flight(http_server *s)
 
 void http_stop(http_server *s)
 {
+    http_stream_end_all(s->ctx->streams);
     MHD_stop_daemon(s->daemon);
     deadline_watch_free(s->watch);
     free(s);

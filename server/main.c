@@ -138,17 +138,20 @@ int main(int argc, char **argv)
     int status = EXIT_START;
     api_context ctx = {.config = &c, .memory = memory_create(c.max_memory)};
     ctx.buffers = ctx.memory != NULL ? buffer_pool_create(ctx.memory) : NULL;
+    ctx.streams = stream_hub_create(c.heartbeat);
     ctx.allocator = (adam_allocator){state_alloc, state_release, ctx.memory};
     executor *jobs = executor_create(c.threads);
     if (ctx.buffers != NULL && jobs != NULL) {
-        ctx.registry = registry_create(ctx.memory, jobs, ctx.buffers);
+        ctx.registry = registry_create(ctx.memory, jobs, ctx.buffers, c.history);
     }
-    if (ctx.registry == NULL || adam_pool_create(c.threads, &ctx.pool) != ADAM_OK) {
+    if (ctx.registry == NULL || ctx.streams == NULL ||
+        adam_pool_create(c.threads, &ctx.pool) != ADAM_OK) {
         (void)fail("no memory or threads to start");
     } else {
         status = serve(&ctx, jobs, &signals);
     }
     executor_free(jobs);
+    stream_hub_free(ctx.streams);
     adam_pool_free(ctx.pool);
     registry_free(ctx.registry);
     buffer_pool_free(ctx.buffers);

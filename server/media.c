@@ -14,6 +14,7 @@ static const struct {
     {MEDIA_SAFETENSORS, "application/vnd.safetensors"},
     {MEDIA_OCTETS, "application/octet-stream"},
     {MEDIA_YAML, "application/yaml"},
+    {MEDIA_EVENTS, "text/event-stream"},
 };
 #define NAMES_LENGTH (sizeof names / sizeof names[0])
 
@@ -60,15 +61,18 @@ media media_parse(const char *content_type)
 /* How closely a media range names a type: 3 wholly, 2 "application/<any>", 1 any, 0 not at all. */
 static int closeness(const char *range, size_t length, media m)
 {
-    return is(range, length, media_name(m)) ? 3
-           : is(range, length,
-                "application/"
-                "*")
-               ? 2
-           : is(range, length,
-                "*"
-                "/"
-                "*")
+    const char *name = media_name(m);
+    const size_t kind = strcspn(name, "/") + 1; /* "application/" */
+    if (is(range, length, name)) {
+        return 3;
+    }
+    if (length == kind + 1 && strncasecmp(range, name, kind) == 0 && range[kind] == '*') {
+        return 2;
+    }
+    return is(range, length,
+              "*"
+              "/"
+              "*")
                ? 1
                : 0;
 }

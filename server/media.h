@@ -12,6 +12,7 @@ typedef enum media {
     MEDIA_SAFETENSORS,
     MEDIA_OCTETS, /* safetensors, by another name */
     MEDIA_YAML,
+    MEDIA_EVENTS, /* server-sent events */
 } media;
 
 const char *media_name(media m);

@@ -62,11 +62,11 @@ size_t memory_used(const memory *m)
     return atomic_load(&m->used);
 }
 
-static bool try_take(memory *m, size_t bytes)
+static bool try_take(memory *m, size_t limit, size_t bytes)
 {
     size_t used = atomic_load(&m->used);
     do {
-        if (bytes > m->limit || used > m->limit - bytes) { /* used may be past the limit */
+        if (bytes > limit || used > limit - bytes) { /* used may be past the limit */
             return false;
         }
     } while (!atomic_compare_exchange_weak(&m->used, &used, used + bytes));
@@ -75,10 +75,10 @@ static bool try_take(memory *m, size_t bytes)
 
 static bool take(memory *m, size_t bytes)
 {
-    bool taken = try_take(m, bytes);
+    bool taken = try_take(m, m->limit, bytes);
     for (unsigned i = 0; !taken && bytes <= m->limit && i < m->n_hooks; i++) {
         m->hooks[i].reclaim(m->hooks[i].context, bytes);
-        taken = try_take(m, bytes);
+        taken = try_take(m, m->limit, bytes);
     }
     return taken;
 }
@@ -124,6 +124,14 @@ static void *get_booked(memory *m, size_t bytes)
 void *memory_get(memory *m, size_t bytes)
 {
     if (bytes > SIZE_MAX / 2 || !take(m, booked(bytes))) {
+        return NULL;
+    }
+    return get_booked(m, bytes);
+}
+
+void *memory_get_spare(memory *m, size_t bytes, size_t leave)
+{
+    if (bytes > SIZE_MAX / 2 || leave > m->limit || !try_take(m, m->limit - leave, booked(bytes))) {
         return NULL;
     }
     return get_booked(m, bytes);

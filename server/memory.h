@@ -31,6 +31,9 @@ size_t memory_used(const memory *m);
 void *memory_get(memory *m, size_t bytes);
 void *memory_get_beyond(memory *m, size_t bytes);
 void *memory_get_zeroed(memory *m, size_t bytes);
+/* The same from what nobody needs: asks no hook to give anything back, and leaves `leave` bytes of
+ * the budget to others. For what is good to have, and can be done without. */
+void *memory_get_spare(memory *m, size_t bytes, size_t leave);
 /* Gives free memory of the heap back to the machine, if much has come free since the last call. */
 void memory_trim(memory *m);
 /* Gives back what memory_get gave, with the same size. NULL is allowed. */

@@ -9,6 +9,7 @@ struct registry {
     memory *memory;
     executor *jobs;
     buffer_pool *buffers;
+    size_t history_steps; /* that each instance keeps */
     pthread_rwlock_t lock;
     instance **sorted; /* by name */
     size_t n, capacity;
@@ -31,11 +32,12 @@ static void reclaim(void *context, size_t wanted)
     buffer_pool_reclaim(r->buffers, wanted); /* where they went to */
 }
 
-registry *registry_create(memory *m, executor *jobs, buffer_pool *buffers)
+registry *registry_create(memory *m, executor *jobs, buffer_pool *buffers, size_t history_steps)
 {
     registry *r = calloc(1, sizeof *r);
     if (r != NULL) {
-        *r = (registry){.memory = m, .jobs = jobs, .buffers = buffers};
+        *r = (registry){
+            .memory = m, .jobs = jobs, .buffers = buffers, .history_steps = history_steps};
         pthread_rwlock_init(&r->lock, NULL);
         memory_on_pressure(m, reclaim, r);
     }
@@ -77,6 +79,8 @@ void instance_drop(instance *inst)
     pthread_mutex_unlock(&inst->shared.lock);
     if (last) {
         instance_unpublish(inst);
+        history_drop(inst->history);
+        changes_free(inst->changes);
         adam_optimizer_free(inst->optimizer);
         strand_destroy(&inst->strand);
         pthread_mutex_destroy(&inst->shared.lock);
@@ -120,20 +124,37 @@ static bool make_room(registry *r)
     return true;
 }
 
-bool registry_add(registry *r, const char *name, adam_optimizer *optimizer,
-                  const adam_options *defaults, instance **out, bool *no_memory)
+/* An instance that is held twice, by the list and by the caller. NULL: no memory. */
+static instance *make_instance(registry *r, const char *name, const adam_options *defaults)
 {
     instance *inst = memory_get_zeroed(r->memory, sizeof *inst);
-    *no_memory = inst == NULL;
     if (inst == NULL) {
-        return false;
+        return NULL;
     }
     inst->memory = r->memory;
     strcpy(inst->name, name);
     strand_init(&inst->strand);
     pthread_mutex_init(&inst->shared.lock, NULL);
-    inst->shared.holds = 2; /* the list's and the caller's */
+    inst->shared.holds = 2;
     inst->shared.info.defaults = *defaults;
+    inst->history = history_create(r->memory, r->history_steps);
+    inst->changes = changes_create(r->memory);
+    if (inst->history == NULL || inst->changes == NULL) {
+        inst->shared.holds = 1;
+        instance_drop(inst);
+        return NULL;
+    }
+    return inst;
+}
+
+bool registry_add(registry *r, const char *name, adam_optimizer *optimizer,
+                  const adam_options *defaults, instance **out, bool *no_memory)
+{
+    instance *inst = make_instance(r, name, defaults);
+    *no_memory = inst == NULL;
+    if (inst == NULL) {
+        return false;
+    }
     inst->optimizer = optimizer;
 
     pthread_rwlock_wrlock(&r->lock);
@@ -178,7 +199,8 @@ void registry_remove(registry *r, instance *inst)
     memmove(r->sorted + place, r->sorted + place + 1, (r->n - place - 1) * sizeof(instance *));
     r->n--;
     pthread_rwlock_unlock(&r->lock);
-    inst->removed = true;
+    atomic_store(&inst->removed, true);
+    history_close(inst->history);
     instance_drop(inst); /* the list's; the caller has its own */
 }
 

@@ -2,10 +2,14 @@
 #ifndef ADAMD_REGISTRY_H
 #define ADAMD_REGISTRY_H
 
+#include <stdatomic.h>
+
 #include "adam/optimizer.h"
 #include "buffer.h"
+#include "changes.h"
 #include "codec_show.h"
 #include "executor.h"
+#include "history.h"
 
 #define REGISTRY_MAX_NAME 128
 
@@ -17,14 +21,17 @@ typedef struct published {
     size_t data_offset, data_length;
 } published;
 
-/* A named optimizer. Whoever is in its strand may use all of it. */
+/* A named optimizer. Whoever is in its strand may use all of it; history, changes, `removed` and
+ * what is shared may be read without. */
 typedef struct instance {
     memory *memory; /* it was taken from */
     char name[REGISTRY_MAX_NAME + 1];
     strand strand;
     adam_optimizer *optimizer;
     published params;
-    bool removed; /* its name is free again; whoever still waits for it is told so */
+    history *history;    /* of its steps */
+    changes *changes;    /* to it */
+    atomic_bool removed; /* its name is free again; whoever still waits for it is told so */
     struct {
         pthread_mutex_t lock;
         optimizer_info info; /* a copy, for readers outside the strand */
@@ -35,8 +42,8 @@ typedef struct instance {
 typedef struct registry registry;
 
 /* Instances take their memory from `m`; under its pressure, idle ones unpublish. `jobs` runs what
- * waits for their strands. */
-registry *registry_create(memory *m, executor *jobs, buffer_pool *buffers);
+ * waits for their strands. Each keeps a history of `history_steps` steps. */
+registry *registry_create(memory *m, executor *jobs, buffer_pool *buffers, size_t history_steps);
 /* Nobody may hold an instance. */
 void registry_free(registry *r);
 

@@ -1,6 +1,7 @@
 /* reply.c: answers and refusals. The only place where a problem gets its HTTP status. */
 #include "reply.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "codec_numbers.h"
@@ -16,8 +17,10 @@ void reply_drop(reply *r)
 {
     buffer_drop(r->text);
     buffer_drop(r->data);
+    stream_close(r->stream);
     r->text = NULL;
     r->data = NULL;
+    r->stream = NULL;
     r->data_length = 0;
     r->static_length = 0;
 }
@@ -61,6 +64,30 @@ void reply_tensors(reply *r, media type, text *header, buffer *data, size_t offs
     }
     r->text = header->buffer;
     header->buffer = NULL;
+}
+
+size_t reply_headers(const reply *r, bool end, char retry_after[16],
+                     reply_header headers[REPLY_MAX_HEADERS])
+{
+    (void)snprintf(retry_after, 16, "%u", r->retry_after);
+    const reply_header all[] = {
+        {"Content-Type", r->content_type},
+        {"Cache-Control", "no-store"}, /* it changes with every step */
+        {"ETag", r->etag},
+        {"Location", r->location},
+        {"Allow", r->allow},
+        {"Retry-After", r->retry_after > 0 ? retry_after : NULL},
+        {"Preference-Applied", r->minimal ? "return=minimal" : NULL},
+        {"Connection", r->close || end ? "close" : NULL},
+    };
+    _Static_assert(sizeof all / sizeof all[0] == REPLY_MAX_HEADERS, "room for all");
+    size_t n = 0;
+    for (size_t i = 0; i < REPLY_MAX_HEADERS; i++) {
+        if (all[i].value != NULL && all[i].value[0] != '\0') {
+            headers[n++] = all[i];
+        }
+    }
+    return n;
 }
 
 int reply_status_of(problem_code code)

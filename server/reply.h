@@ -5,12 +5,13 @@
 #include "buffer.h"
 #include "media.h"
 #include "problem.h"
+#include "stream.h"
 
 /* Data of at most this many bytes is joined to its header: one piece is sent faster than two. */
 #define REPLY_JOIN_MAX ((size_t)16 << 10)
 
-/* The body is `text`, then `data_length` bytes of `data`; both may be absent. The reply holds the
- * buffers. Headers with "" are not sent. */
+/* The body is `text`, then `data_length` bytes of `data`; both may be absent. Or it is `stream`, of
+ * no known length. The reply holds the buffers and the listener. Headers with "" are not sent. */
 typedef struct reply {
     int status;
     const char *content_type;
@@ -19,6 +20,7 @@ typedef struct reply {
     size_t data_offset, data_length;
     const char *static_text; /* instead of `text`: lives as long as the program */
     size_t static_length;
+    listener *stream; /* NULL: none */
     char etag[64];
     char location[256];
     char allow[64];
@@ -28,7 +30,7 @@ typedef struct reply {
 } reply;
 
 size_t reply_length(const reply *r);
-/* Lets go of the buffers. */
+/* Lets go of the buffers and the listener. */
 void reply_drop(reply *r);
 
 /* Makes the text, ended by a newline, the body; takes its buffer. False, with the problem set,
@@ -43,6 +45,14 @@ void reply_tensors(reply *r, media type, text *header, buffer *data, size_t offs
 void reply_empty(reply *r, int status);
 /* The problem as application/problem+json, in place of whatever `r` held; its ETag stays. */
 void reply_problem(reply *r, const problem *p, buffer_pool *pool);
+
+/* The headers of the reply, in order; `end`: the connection ends after it. Returns how many. */
+#define REPLY_MAX_HEADERS 8
+typedef struct reply_header {
+    const char *name, *value;
+} reply_header;
+size_t reply_headers(const reply *r, bool end, char retry_after[16],
+                     reply_header headers[REPLY_MAX_HEADERS]);
 
 int reply_status_of(problem_code code);
 

@@ -38,6 +38,11 @@ static const route routes[] = {
     {"PUT", OPTIMIZER "/state_dict", api_put_state_dict, ROUTE_TENSORS, REPLY_AS_JSON, true,
      ROUTE_QUERY_LOAD},
     {"GET", OPTIMIZER "/digest", api_get_digest, ROUTE_NO_BODY, REPLY_AS_JSON, true, 0},
+    {"GET", OPTIMIZER "/history", api_history, ROUTE_NO_BODY, REPLY_AS_JSON, false,
+     ROUTE_QUERY_LAST},
+    {"GET", OPTIMIZER "/changes", api_changes, ROUTE_NO_BODY, REPLY_AS_JSON, false,
+     ROUTE_QUERY_LAST},
+    {"GET", OPTIMIZER "/events", api_events, ROUTE_NO_BODY, REPLY_AS_EVENTS, false, 0},
 };
 #define ROUTES_LENGTH (sizeof routes / sizeof routes[0])
 
@@ -206,9 +211,20 @@ static bool check_load(const api_request *rq, problem *p)
            refuse_load(p, "missing");
 }
 
-static bool take_query(const path *target, api_request *rq, problem *p)
+static bool take_last(const path_segment *value, size_t most, api_query *q, problem *p)
+{
+    return (path_number(value->text, value->length, most, &q->last) && q->last > 0) ||
+           problem_set(
+               p, PROBLEM_INVALID_QUERY,
+               "last is '%.64s', expected a number from 1 to %zu, which is all that is kept",
+               value->text, most);
+}
+
+static bool take_query(const api_context *ctx, const path *target, api_request *rq, problem *p)
 {
     rq->query.limit = API_LIST_LIMIT;
+    rq->query.last = rq->route->handler == api_changes ? CHANGES_MAX_LINES : ctx->config->history;
+    const size_t kept = rq->query.last;
     for (size_t i = 0; i < target->n_query; i++) {
         const char *key = target->query[i].key.text;
         const path_segment *value = &target->query[i].value;
@@ -238,6 +254,12 @@ static bool take_query(const path *target, api_request *rq, problem *p)
         if ((rq->route->query & ROUTE_QUERY_LOAD) != 0 && strcmp(key, "load") == 0) {
             known = true;
             if (!take_load_query(value, &rq->query, p)) {
+                return false;
+            }
+        }
+        if ((rq->route->query & ROUTE_QUERY_LAST) != 0 && strcmp(key, "last") == 0) {
+            known = true;
+            if (!take_last(value, kept, &rq->query, p)) {
                 return false;
             }
         }
@@ -286,12 +308,15 @@ static bool take_accept(const router_headers *h, api_request *rq, problem *p)
 {
     static const media json[] = {MEDIA_JSON};
     static const media yaml[] = {MEDIA_YAML};
+    static const media events[] = {MEDIA_EVENTS};
     static const media json_first[] = {MEDIA_JSON, MEDIA_SAFETENSORS, MEDIA_OCTETS};
     static const media tensors_first[] = {MEDIA_SAFETENSORS, MEDIA_OCTETS, MEDIA_JSON};
     const media *offers = json;
     size_t n = 1;
     if (rq->route->answer == REPLY_AS_YAML) {
         offers = yaml;
+    } else if (rq->route->answer == REPLY_AS_EVENTS) {
+        offers = events;
     } else if (rq->route->answer == REPLY_AS_TENSORS) {
         offers = rq->sent == MEDIA_SAFETENSORS ? tensors_first : json_first;
         n = 3;
@@ -306,7 +331,7 @@ static bool take_accept(const router_headers *h, api_request *rq, problem *p)
     return false;
 }
 
-static bool take_worker(const char *worker, problem *p)
+static bool take_worker(const char *worker, api_request *rq, problem *p)
 {
     if (worker == NULL) {
         return true;
@@ -322,7 +347,26 @@ static bool take_worker(const char *worker, problem *p)
                     REGISTRY_MAX_NAME);
         strcpy(p->header, "Adam-Worker");
     }
+    rq->worker = worker;
     return visible;
+}
+
+/* Of a client that comes back to a stream of events. */
+static bool take_last_event_id(const char *id, api_request *rq, problem *p)
+{
+    size_t step;
+    if (id == NULL || rq->route->answer != REPLY_AS_EVENTS) {
+        return true;
+    }
+    if (!path_number(id, strlen(id), ADAM_MAX_STEP, &step)) {
+        problem_set(p, PROBLEM_MALFORMED_REQUEST,
+                    "Last-Event-ID is '%.64s', expected the id of an event, which is a step", id);
+        strcpy(p->header, "Last-Event-ID");
+        return false;
+    }
+    rq->has_last_id = true;
+    rq->last_id = step;
+    return true;
 }
 
 /* Prefer: return=minimal, among others that are nobody's here (RFC 7240). */
@@ -413,10 +457,11 @@ bool router_begin(api_context *ctx, const char *method, const char *target,
     if (atomic_load(&ctx->draining) && rq->route->handler != api_livez) {
         return problem_set(p, PROBLEM_DRAINING, "the server is shutting down");
     }
-    return take_variables(&parsed, rq, p) && take_query(&parsed, rq, p) &&
-           take_instance(ctx, rq, p) && check_load(rq, p) && take_worker(headers->worker, p) &&
+    return take_variables(&parsed, rq, p) && take_query(ctx, &parsed, rq, p) &&
+           take_instance(ctx, rq, p) && check_load(rq, p) && take_worker(headers->worker, rq, p) &&
            take_content_type(headers, rq, p) && take_accept(headers, rq, p) &&
-           check_length(ctx, headers, rq, p) && check_if_match(rq, p);
+           check_length(ctx, headers, rq, p) && take_last_event_id(headers->last_event_id, rq, p) &&
+           check_if_match(rq, p);
 }
 
 size_t router_body_limit(const api_context *ctx, const api_request *rq)
@@ -426,18 +471,32 @@ size_t router_body_limit(const api_context *ctx, const api_request *rq)
     return rq->sent == MEDIA_SAFETENSORS || any < json ? any : json;
 }
 
+/* What only reads the history may overtake a step that takes its time. */
+static bool stands_aside(const route *r)
+{
+    return r->handler == api_history || r->handler == api_changes || r->handler == api_events;
+}
+
+strand *router_strand(const api_request *rq)
+{
+    return rq->instance != NULL && !stands_aside(rq->route) ? &rq->instance->strand : NULL;
+}
+
 size_t router_cost(const api_request *rq)
 {
     size_t cost = rq->body != NULL ? rq->body->length : 0;
     if (rq->instance != NULL && rq->route->whole) {
         cost += instance_info(rq->instance).bytes;
     }
+    if (rq->instance != NULL && rq->route->handler == api_history) {
+        cost += history_bytes(rq->instance->history);
+    }
     return cost;
 }
 
 static bool run(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
-    if (rq->instance != NULL && rq->instance->removed) {
+    if (rq->instance != NULL && atomic_load(&rq->instance->removed)) {
         return problem_set(p, PROBLEM_NO_SUCH_OPTIMIZER, "there is no optimizer '%s' any more",
                            rq->optimizer);
     }
@@ -458,7 +517,7 @@ void router_run(api_context *ctx, api_request *rq, reply *r)
     if (!done) {
         router_blame(ctx, rq, &p);
     }
-    if (rq->instance != NULL && !rq->instance->removed) {
+    if (rq->instance != NULL && !atomic_load(&rq->instance->removed)) {
         const optimizer_info info = instance_info(rq->instance);
         api_etag(&info, r->etag, sizeof r->etag);
     }

@@ -6,7 +6,12 @@
 #include "api.h"
 
 typedef enum route_body { ROUTE_NO_BODY, ROUTE_JSON, ROUTE_PATCH, ROUTE_TENSORS } route_body;
-typedef enum route_reply { REPLY_AS_JSON, REPLY_AS_TENSORS, REPLY_AS_YAML } route_reply;
+typedef enum route_reply {
+    REPLY_AS_JSON,
+    REPLY_AS_TENSORS,
+    REPLY_AS_YAML,
+    REPLY_AS_EVENTS
+} route_reply;
 
 typedef struct route {
     const char *method, *pattern;
@@ -20,6 +25,7 @@ typedef struct route {
 #define ROUTE_QUERY_DATA  1U
 #define ROUTE_QUERY_LIST  2U
 #define ROUTE_QUERY_DTYPE 4U
+#define ROUTE_QUERY_LAST  8U
 #define ROUTE_QUERY_LOAD  32U /* ?load=, and it must be there */
 
 /* All routes; *count gets their number. For the tests and the OpenAPI check. */
@@ -27,7 +33,7 @@ const route *router_routes(size_t *count);
 
 /* Request headers that decide something; NULL where absent. */
 typedef struct router_headers {
-    const char *content_type, *accept, *if_match, *prefer, *worker;
+    const char *content_type, *accept, *if_match, *prefer, *worker, *last_event_id;
     bool has_body, has_length;
     uint64_t length; /* Content-Length */
 } router_headers;
@@ -39,8 +45,10 @@ bool router_begin(api_context *ctx, const char *method, const char *target,
                   const router_headers *headers, api_request *rq, problem *p);
 /* The most that the body of this request may have, in bytes. */
 size_t router_body_limit(const api_context *ctx, const api_request *rq);
-/* Runs the handler, with the body there, and completes the reply; refusals become replies. Where
- * the request is about an optimizer, the caller is in its strand. */
+/* The strand that the request must be in to be run; NULL: none. */
+strand *router_strand(const api_request *rq);
+/* Runs the handler, with the body there, and completes the reply; refusals become replies. The
+ * caller is in the strand of the request, if it has one. */
 void router_run(api_context *ctx, api_request *rq, reply *r);
 /* Memory that ran out for what others have on their way is a matter of waiting: makes it 503. */
 void router_blame(api_context *ctx, const api_request *rq, problem *p);
