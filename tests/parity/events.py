@@ -8,6 +8,7 @@ import torch
 
 import gradients
 import schedules
+import transfers
 import values
 import wire
 
@@ -47,13 +48,15 @@ def add_group(pair, _):
     if len(pair.groups) >= 8:
         return
     arrays = pair.new_params()
-    own = values.options(pair.rng, 0.3)
+    own = pair.group_options()
     if values.chance(pair.rng, 0.5):
         pair.adamd.add_param_group(arrays, **own)
     else:
         specs = [pair.describe(name, array) for name, array in arrays.items()]
         pair.peer.request("POST", "/param_groups", {"params": specs, **own})
+    spec = own.pop("schedule", None)
     pair.torch.add_param_group({"params": pair.adopt(arrays), **own})
+    pair.adopt_schedule(len(pair.groups) - 1, spec)
 
 
 def torch_refuses_amsgrad(pair, index):
@@ -135,7 +138,7 @@ def schedule(pair, _):
     changes = {"lr": values.learning_rate(pair.rng)} if group["lr"] < 0 or values.chance(pair.rng, 0.5) else {}
     pair.patch(index, {**changes, "schedule": spec})
     apply(group, changes)
-    pair.schedules[index] = schedules.Schedule(group, spec)
+    pair.adopt_schedule(index, spec)
 
 
 def drop_schedule(pair, index):
@@ -167,6 +170,9 @@ def end_schedules(pair):
 # comes only what they do not hold, or what adds to them.
 EVENTS = (
     (add_group, 0.02),
+    (transfers.overwrite, 0.02),
+    (transfers.restore, 0.03),
+    (transfers.through_torch, 0.05),
     (schedule, 0.05),
     (patch, 0.1),
     (flip_maximize, 0.05),

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 import adamd
+import gradients
 import reference
+import schedules
 import values
 import wire
-from gradients import Preparation
 from server import Peer, Refused, from_json, to_json
 
 KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -42,10 +43,12 @@ class Pair:
         self.rng = rng
         self.tally = tally
         self.algorithm = values.pick(rng, ("adam", "adamw"))
+        self.kind = KINDS[self.algorithm]
         self.dtypes = values.pick(rng, (("float32",), ("float64",), ("float32", "float64")))
         self.style = values.pick(rng, ("plain", "wild", "wild", "sparse"))
         self.params = {}  # name: torch.nn.Parameter, in order
         self.steps = 0
+        self.default_options = True  # adamd knows torch's defaults, which new groups get
         self.schedules = {}  # of torch's groups, by index
         self.grad_options = {}  # of every step, where they are not the defaults
         self.counts = collections.Counter()
@@ -75,19 +78,44 @@ class Pair:
         groups, arrays = [], {}
         for _ in range(int(self.rng.integers(1, 5))):
             new = self.new_params()
-            own = values.options(self.rng, 0.3)
-            groups.append({"params": list(new), **own})
+            groups.append({"params": list(new), **self.group_options()})
             arrays.update(new)
             self.adopt(new)
         torch_groups = [{**g, "params": [self.params[n] for n in g["params"]]} for g in groups]
-        self.torch = KINDS[self.algorithm](torch_groups, foreach=False, fused=False, **defaults)
+        for group in torch_groups:
+            group.pop("schedule", None)
+        self.torch = self.kind(torch_groups, foreach=False, fused=False, **defaults)
+        top = {}
         if values.chance(self.rng, 0.5) or sum(a.size for a in arrays.values()) > JSON_UP_TO:
             self.adamd.create(arrays, self.algorithm, groups, **defaults)
         else:
-            for group in groups:
-                group["params"] = [self.describe(n, arrays[n]) for n in group["params"]]
-            self.peer.request("PUT", "", {"algorithm": self.algorithm, "defaults": defaults,
-                                          "param_groups": groups})
+            top = self._create_json(groups, arrays, defaults)
+        for index, group in enumerate(groups):
+            self.adopt_schedule(index, group.get("schedule", top.get("schedule")))
+
+    def _create_json(self, groups, arrays, defaults):
+        """Creates it from JSON. What stands beside the groups."""
+        top = {}
+        if values.chance(self.rng, 0.2):
+            top["schedule"] = schedules.spec(self.rng)
+        if values.chance(self.rng, 0.2):
+            self.grad_options = gradients.random_options(self.rng)
+        described = [{**g, "params": [self.describe(n, arrays[n]) for n in g["params"]]} for g in groups]
+        self.peer.request("PUT", "", {"algorithm": self.algorithm, "defaults": defaults,
+                                      "param_groups": described, **top, **self.grad_options})
+        return top
+
+    def group_options(self):
+        """Of a new group, as adamd gets them: with a schedule, perhaps, which torch's groups have not."""
+        own = values.options(self.rng, 0.3 if self.default_options else 1)
+        if values.chance(self.rng, 0.15):
+            own["schedule"] = schedules.spec(self.rng) if values.chance(self.rng, 0.7) else None
+        return own
+
+    def adopt_schedule(self, index, spec):
+        """Gives one of torch's groups a schedule, from its lr as it is."""
+        if spec is not None:
+            self.schedules[index] = schedules.Schedule(self.groups[index], spec)
 
     def describe(self, name, array):
         """A parameter in JSON, as creations and new groups have it."""
@@ -146,7 +174,7 @@ class Pair:
 
     def prepare(self, request, reported=None):
         self.give(request.grads)
-        return Preparation(self.torch, {**self.grad_options, **request.members}, reported)
+        return gradients.Preparation(self.torch, {**self.grad_options, **request.members}, reported)
 
     def settle_zeros(self, request):
         """Takes zeros out of the gradients that torch has no one answer for (reference.zero_sign), also

@@ -39,6 +39,7 @@ except ImportError as error:
 
 import events  # noqa: E402
 import reference  # noqa: E402
+import transfers  # noqa: E402
 import values  # noqa: E402
 from pair import Pair  # noqa: E402
 from server import Refused, Server  # noqa: E402
@@ -52,6 +53,7 @@ def run_configuration(seed, steps, client, pool, url):
     pair = Pair(rng, tally, client, pool, url, seed)
     try:
         take_steps(pair, steps, rng)
+        transfers.compare_digests(pair)
         pair.finish()
     except (adamd.Error, Refused) as error:
         tally.complain(f"after step {pair.steps}: {error!r}")
