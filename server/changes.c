@@ -52,8 +52,9 @@ void changes_free(changes *c)
 
 static void set_value(value *v, const char *json, size_t length)
 {
-    v->text = length > 0 ? json : "null";
-    v->length = length > 0 ? length : 4;
+    const bool given = json != NULL && length > 0;
+    v->text = given ? json : "null";
+    v->length = given ? length : strlen("null");
     if (length > CHANGES_MAX_TEXT) {
         (void)snprintf(v->instead, sizeof v->instead, "{\"omitted_bytes\": %zu}", length);
         v->text = v->instead;
@@ -65,7 +66,7 @@ static void add(changes *c, uint64_t step, const char *what, const value *from, 
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    const size_t name = strlen(what) < CHANGES_MAX_TEXT ? strlen(what) : CHANGES_MAX_TEXT;
+    const size_t name = strnlen(what, CHANGES_MAX_TEXT);
     pthread_mutex_lock(&c->lock);
     kept *k = ring_add(&c->ring, sizeof *k + name + from->length + to->length);
     if (k != NULL) {

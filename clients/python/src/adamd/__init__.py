@@ -21,6 +21,7 @@ from ._errors import (
     Unavailable,
     Unprocessable,
 )
+from ._events import Event
 from ._state import StateDict
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "Conflict",
     "ConnectionError",
     "Error",
+    "Event",
     "NotFound",
     "Optimizer",
     "OutOfMemory",

@@ -6,12 +6,12 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 from urllib.parse import quote, urlencode
 
 import numpy as np
 
-from . import _errors, _safetensors
+from . import _errors, _events, _safetensors
 from ._state import StateDict
 from ._transport import Reply, Transport
 
@@ -157,6 +157,10 @@ class Client:
             return json.loads(reply.body.tobytes())
         except ValueError as error:
             raise _errors.ProtocolError(f"{method} {path}: not JSON: {error}") from None
+
+    def _events(self, path: str, headers: Dict[str, str]) -> Iterator[_events.Event]:
+        pieces = self._transport.stream(path, "text/event-stream", headers)
+        return _events.parse(pieces, self._transport.max_reply)
 
     def _tensors(self, method: str, path: str, **options: Any) -> "tuple[Reply, Arrays, Json]":
         reply = self._request(method, path, accept=_SAFETENSORS, **options)
@@ -318,6 +322,25 @@ class Optimizer:
         server; that of its state is StateDict.digest()."""
         return str(self._json("GET", "/digest")["digest"])
 
+    def history(self, last: Optional[int] = None) -> List[Json]:
+        """The last steps, oldest first: step, time, worker, norms and, by param group, lr and norms.
+        All that the server keeps, or the last `last`."""
+        reply = self._json("GET", "/history" + self._query(last=last))
+        return [_events.with_floats(record) for record in reply["history"]]
+
+    def changes(self, last: Optional[int] = None) -> List[Json]:
+        """What was changed between steps, oldest first: time, step, what, from, to."""
+        changes: List[Json] = self._json("GET", "/changes" + self._query(last=last))["changes"]
+        return changes
+
+    def events(self, last_event_id: Optional[int] = None) -> Iterator[_events.Event]:
+        """Steps as they come, from the next one on or, with the id of the last event that was seen,
+        from the one after it. Ends when the optimizer is removed (the last event is "removed") or the
+        server stops; close() ends it from this side. Nothing is resumed by itself: after a
+        ConnectionError, or an end without "removed", call it again with the last id."""
+        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        return self._client._events(self._path + "/events", headers)
+
     def summary(self) -> Json:
         """Algorithm, step, counts, bytes, defaults."""
         summary: Json = self._json("GET", "")
@@ -361,6 +384,6 @@ class Optimizer:
         return reply.etag
 
     @staticmethod
-    def _query(**values: Optional[str]) -> str:
+    def _query(**values: Any) -> str:
         given = {key: value for key, value in values.items() if value is not None}
         return "?" + urlencode(given) if given else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -29,6 +29,10 @@ def _failure(what: str, error: Exception) -> _errors.ConnectionError:
     return _errors.ConnectionError(f"{what}: {text}")
 
 
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Type", "").split(";")[0].strip().lower()
+
+
 class Reply:
     """A whole reply; `body` is a buffer of bytes that nothing else holds."""
 
@@ -43,7 +47,7 @@ class Reply:
 
     @property
     def media_type(self) -> str:
-        return self.headers.get("Content-Type", "").split(";")[0].strip().lower()
+        return _media_type(self.headers)
 
 
 class Transport:
@@ -56,7 +60,7 @@ class Transport:
         if parts.query or parts.fragment or parts.username:
             raise ValueError(f"{url!r}: expected scheme, host, port and path alone")
         self._base = parts.path.rstrip("/")
-        self._max_reply = max_reply
+        self.max_reply = max_reply
         self._url = f"{parts.scheme}://{parts.netloc}"
         # retries=False here and in every call: a step that is sent again would step twice.
         self._pool = urllib3.connection_from_url(
@@ -74,6 +78,31 @@ class Transport:
     ) -> Reply:
         """Sends one request, once, and reads its reply. Raises RequestError for a status of 300
         and above, ConnectionError where no whole reply came."""
+        what, response = self._send(method, path, headers, body)
+        return self._whole(method, path, what, response)
+
+    def stream(self, path: str, media_type: str, headers: Dict[str, str]) -> Iterator[bytes]:
+        """Sends one GET, and gives its reply in pieces as they come. Raises as `request` does: at
+        once what the server refuses, and later what happens to the connection."""
+        what, response = self._send("GET", path, {"Accept": media_type, **headers}, None)
+        if response.status != 200 or _media_type(response.headers) != media_type:
+            reply = self._whole("GET", path, what, response)
+            raise _errors.ProtocolError(
+                f"{what}: {reply.status} with type {reply.media_type!r}, expected {media_type}"
+            )
+        return self._pieces(what, response)
+
+    def _pieces(self, what: str, response: Any) -> Iterator[bytes]:
+        try:
+            yield from response.stream(_PIECE, decode_content=False)
+        except _TRANSPORT_ERRORS as error:
+            raise _failure(what, error) from error
+        finally:
+            response.close()
+
+    def _send(
+        self, method: str, path: str, headers: Dict[str, str], body: Optional[Encoded]
+    ) -> Tuple[str, Any]:
         headers = {"User-Agent": "adamd-python", **headers}
         if body is not None:
             headers["Content-Length"] = str(body.length)
@@ -81,7 +110,7 @@ class Transport:
         # An iterable, with its length known: sent part by part, gathered nowhere.
         parts: Any = iter(body.parts) if body is not None else None
         try:
-            response = self._pool.urlopen(
+            return what, self._pool.urlopen(
                 method,
                 self._base + path,
                 body=parts,
@@ -93,6 +122,8 @@ class Transport:
             )
         except _TRANSPORT_ERRORS as error:
             raise _failure(what, error) from error
+
+    def _whole(self, method: str, path: str, what: str, response: Any) -> Reply:
         try:
             reply = Reply(response.status, response.headers, self._read(method, what, response))
         except BaseException as error:
@@ -112,9 +143,9 @@ class Transport:
             length = "0"
         if length is None or response.status == 204:
             return self._read_open(what, response)
-        if int(length) > self._max_reply:
+        if int(length) > self.max_reply:
             raise _errors.ProtocolError(
-                f"{what}: a reply of {length} bytes, expected at most {self._max_reply}"
+                f"{what}: a reply of {length} bytes, expected at most {self.max_reply}"
             )
         body = np.empty(int(length), np.uint8)
         if not body.size:
@@ -139,7 +170,7 @@ class Transport:
             if not piece:
                 return np.frombuffer(body, np.uint8)
             body += piece
-            if len(body) > self._max_reply:
+            if len(body) > self.max_reply:
                 raise _errors.ProtocolError(
-                    f"{what}: the reply is over the limit of {self._max_reply} bytes"
+                    f"{what}: the reply is over the limit of {self.max_reply} bytes"
                 )
