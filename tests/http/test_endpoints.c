@@ -100,8 +100,8 @@ static void test_head(void **state)
     const route *routes = router_routes(&n);
     for (size_t i = 0; i < n; i++) {
         char values[COUNT(same)][128] = {""};
-        if (strcmp(routes[i].method, "GET") != 0) {
-            continue;
+        if (strcmp(routes[i].method, "GET") != 0 || routes[i].answer == REPLY_AS_EVENTS) {
+            continue; /* a stream has no end to wait for; test_events.c asks its HEAD */
         }
         fill_in(routes[i].pattern, path, sizeof path);
         (void)get(p, path);
