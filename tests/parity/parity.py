@@ -53,8 +53,9 @@ def run_configuration(seed, steps, client, pool, url):
     pair = Pair(rng, tally, client, pool, url, seed)
     try:
         take_steps(pair, steps, rng)
-        transfers.compare_digests(pair)
         pair.finish()
+        transfers.compare_digests(pair)
+        pair.adamd.delete()
     except (adamd.Error, Refused) as error:
         tally.complain(f"after step {pair.steps}: {error!r}")
     return tally, pair.describe_self(), pair.counts
