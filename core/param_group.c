@@ -284,6 +284,20 @@ void adam_group_drop_max(adam_optimizer *o, size_t group)
     }
 }
 
+/* Ranges hold for what is written, not for what the group's schedule has made of it: a OneCycleLR
+ * may end below 0, and the other options can be changed then, too. */
+static adam_status check_change(const adam_group *g, const adam_options *options, adam_error *error)
+{
+    adam_options written = *options;
+    if (g->schedule.memory != NULL && written.lr == g->options.lr) {
+        written.lr = 0.0;
+    }
+    if (g->schedule.memory != NULL && written.betas[0] == g->options.betas[0]) {
+        written.betas[0] = 0.0;
+    }
+    return adam_options_check(&written, error);
+}
+
 adam_status adam_group_prepare_options(adam_optimizer *o, size_t group, const adam_options *options,
                                        adam_block *block, adam_error *error)
 {
@@ -293,8 +307,8 @@ adam_status adam_group_prepare_options(adam_optimizer *o, size_t group, const ad
                               "there is no param group %zu; the optimizer has %zu", group,
                               o->n_groups);
     }
-    adam_status st = adam_options_check(options, error);
     const adam_group *g = &o->groups[group];
+    adam_status st = check_change(g, options, error);
     if (st != ADAM_OK || !options->amsgrad) {
         return st;
     }
@@ -352,6 +366,9 @@ adam_status adam_optimizer_set_schedule(adam_optimizer *o, size_t group,
     adam_block block = {0};
     adam_options started = *options;
     adam_status st = adam_group_prepare_options(o, group, options, &max, error);
+    if (st == ADAM_OK) { /* without the old schedule there is no excuse for an lr below 0 */
+        st = adam_options_check(options, error);
+    }
     if (st == ADAM_OK) {
         st = start_schedule(o, group, schedule, &started, &block, error);
     }

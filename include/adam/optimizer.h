@@ -112,7 +112,8 @@ adam_status adam_optimizer_add_group(adam_optimizer *optimizer, const adam_group
 /* Replaces the hyperparameters of one group from the next step on. Errors: NO_SUCH_GROUP,
  * INVALID_OPTION, STATE_MISMATCH (amsgrad switched on where a parameter of the group took its first
  * step without it and so has no max_exp_avg_sq; torch raises KeyError there), NO_MEMORY. On an
- * error nothing has changed. */
+ * error nothing has changed. An lr or beta1 that the group's schedule has taken out of its range
+ * may stay as it is. */
 adam_status adam_optimizer_set_options(adam_optimizer *optimizer, size_t group,
                                        const adam_options *options, adam_error *error);
 

@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Options of both groups as they are now. */
@@ -89,6 +90,44 @@ static void test_wrong(void **state)
     assert_int_equal(step_with(o, 1, groups, NULL), ADAM_INVALID_OPTION);
     assert_unchanged(before, o);
     assert_int_equal(h.live_blocks, live);
+    adam_optimizer_free(o);
+}
+
+/* Where a schedule has taken lr below 0, the other options can be changed all the same, and lr to
+ * what it may be; the schedule goes only together with such an lr. torch looks at no range there.
+ */
+static void test_below_zero(void **state)
+{
+    (void)state;
+    adam_optimizer *o = make_small(NULL);
+    adam_schedule *s = calloc(1, adam_schedule_bytes_of(1));
+    adam_options groups[2];
+    adam_error error;
+    assert_non_null(s);
+    s->n = 1;
+    adam_scheduler_default(ADAM_ONE_CYCLE_LR, &s->at[0]);
+    s->at[0].one_cycle.max_lr = 0.1;
+    s->at[0].one_cycle.total_steps = 3;
+    s->at[0].one_cycle.anneal_strategy = ADAM_ANNEAL_LINEAR;
+    options_now(o, groups);
+    assert_int_equal(adam_optimizer_set_schedule(o, 0, &groups[0], s, &error), ADAM_OK);
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        step_small(o, seed);
+    }
+    options_now(o, groups);
+    assert_true(groups[0].lr < 0.0);
+    groups[0].eps = 0.5;
+    assert_int_equal(adam_optimizer_set_options(o, 0, &groups[0], &error), ADAM_OK);
+    assert_true(adam_optimizer_group(o, 0).options.eps == 0.5);
+    const image before = image_take(o);
+    assert_int_equal(adam_optimizer_set_schedule(o, 0, &groups[0], NULL, &error),
+                     ADAM_INVALID_OPTION);
+    groups[0].lr /= 2.0;
+    assert_int_equal(adam_optimizer_set_options(o, 0, &groups[0], &error), ADAM_INVALID_OPTION);
+    assert_unchanged(before, o);
+    groups[0].lr = 0.01;
+    assert_int_equal(adam_optimizer_set_schedule(o, 0, &groups[0], NULL, &error), ADAM_OK);
+    free(s);
     adam_optimizer_free(o);
 }
 
@@ -243,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_applied_and_stay),
         cmocka_unit_test(test_copied),
         cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_below_zero),
         cmocka_unit_test(test_bad_gradient),
         cmocka_unit_test(test_amsgrad_on_before_first_step),
         cmocka_unit_test(test_amsgrad_on_too_late),
