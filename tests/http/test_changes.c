@@ -105,6 +105,7 @@ static void test_rewritten(void **state)
         NULL};
     static const char *const load[] = {
         "\"step\": 1, \"what\": \"state_dict\", \"from\": {\"step\": 3}, \"to\": {\"step\": 1}",
+        "\"step\": 1, \"what\": \"params\", \"from\": null, \"to\": null", /* alone */
         NULL};
     peer *p = *state;
     create(p, "r", CREATION);
@@ -126,6 +127,8 @@ static void test_rewritten(void **state)
     step(p, "loaded", STEP);
     step(p, "loaded", STEP);
     (void)ask_json(p, "PUT", at("loaded", "/state_dict?load=everything"), state_dict);
+    assert_empty(p, 204);
+    (void)ask_json(p, "PUT", at("loaded", "/state_dict?load=params"), state_dict);
     assert_empty(p, 204);
     free(state_dict);
     assert_changes(p, "loaded", load);

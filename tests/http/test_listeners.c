@@ -200,7 +200,7 @@ typedef struct crowd {
     atomic_uint stepping;
 } crowd;
 
-/* Takes steps on an optimizer of its own, some large enough to be suspended for. */
+/* Takes steps on an optimizer of its own. */
 static void take_steps(worker *w)
 {
     crowd *c = w->context;
@@ -240,9 +240,10 @@ static void listen_and_go(worker *w)
 /* Listeners come and go in the midst of steps: every step is answered, nothing is left behind. */
 static void test_soak(void **state)
 {
+    static const char *const options[] = {"--heartbeat", "1", NULL}; /* when the steps are over */
     (void)state;
     peer p;
-    start(&p, NULL);
+    start(&p, options);
     create(&p, "b", CREATION);
     crowd c = {.p = &p};
     atomic_store(&c.stepping, 2);
