@@ -186,7 +186,7 @@ adam_status adam_step_check_gradients(adam_step_plan *plan, adam_error *error)
 {
     const adam_grad_options *g = &plan->grad_options;
     plan->clip_coef = 1.0;
-    plan->unscale = (double)(float)(1.0 / (double)(float)g->grad_scale);
+    plan->unscale = adam_grad_unscale(g);
     if (g->nonfinite != ADAM_NONFINITE_APPLY) {
         atomic_store(&plan->bad_chunk, plan->n_chunks);
         adam_step_each_chunk(plan, scan_chunk);

@@ -72,6 +72,10 @@ adam_status adam_optimizer_match_shape(const adam_optimizer *optimizer, const ad
 adam_status adam_optimizer_match(const adam_optimizer *optimizer, const adam_tensor *tensor,
                                  const char *what, size_t *param, adam_error *error);
 
+/* What gradients are multiplied with, a float32 (torch.amp.GradScaler keeps its scale in one, too).
+ */
+double adam_grad_unscale(const adam_grad_options *options);
+
 /* NULL: it has none. */
 static inline adam_schedule *adam_group_schedule(const adam_group *group)
 {

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "error.h"
+#include "optimizer_internal.h"
 
 const char *adam_algorithm_name(adam_algorithm algorithm)
 {
@@ -54,10 +55,14 @@ adam_status adam_options_check(const adam_options *options, adam_error *error)
     return st;
 }
 
+double adam_grad_unscale(const adam_grad_options *options)
+{
+    return (double)(float)(1.0 / (double)(float)options->grad_scale);
+}
+
 adam_status adam_grad_options_check(const adam_grad_options *options, adam_error *error)
 {
-    const float inverse = (float)(1.0 / options->grad_scale);
-    if (!(options->grad_scale > 0.0) || !isnormal(inverse)) {
+    if (!(options->grad_scale > 0.0) || !isnormal((float)adam_grad_unscale(options))) {
         return adam_error_set(
             error, ADAM_INVALID_OPTION,
             "grad_scale is %.17g, expected a number > 0 whose inverse is a normal "

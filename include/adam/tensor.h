@@ -26,8 +26,9 @@ size_t adam_dtype_size(adam_dtype dtype);
 const char *adam_dtype_name(adam_dtype dtype);
 
 /* Converts n elements at `in` to `to` at `out`, rounding once, to the nearest, ties to even; what
- * is too large becomes an infinity, a NaN stays one (IEEE 754; as torch.Tensor.to). Both may be at
- * any alignment; they must not overlap. */
+ * is too large becomes an infinity, a NaN stays one (IEEE 754). So does torch.Tensor.to, but from
+ * FLOAT64 to 16 bits, where it rounds to FLOAT32 first. Both may be at any alignment; they must not
+ * overlap. */
 void adam_convert(adam_dtype to, void *out, adam_dtype from, const void *in, size_t n);
 
 /* A view: `numel` elements of `dtype`, row-major, at `data`, in native byte order and at any

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "adam/adam.h"
+#include "numbers.h"
 
 #define STEPS    20
 #define PARAMS   10
@@ -33,15 +34,6 @@ typedef struct golden_case {
     adam_options options; /* but lr */
     uint64_t after[STEPS];
 } golden_case;
-
-/* splitmix64's finaliser. */
-static uint64_t mix(uint64_t counter)
-{
-    uint64_t z = counter * UINT64_C(0x9e3779b97f4a7c15) + UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
 
 /* exponent_field of make_golden.py. */
 static uint64_t exponent_field(uint64_t bits, unsigned step, uint64_t bias)
@@ -103,16 +95,6 @@ static adam_tensor numbers(const golden_case *c, unsigned step, unsigned param, 
                          .shape = {sizes[param]},
                          .data = data};
 }
-
-static uint64_t fnv1a(uint64_t hash, const void *data, size_t n)
-{
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < n; i++) {
-        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
-}
-#define FNV_START UINT64_C(0xcbf29ce484222325)
 
 static adam_optimizer *make(const golden_case *c)
 {

@@ -168,6 +168,11 @@ static void image_add_group(image *im, const adam_group_view *g)
     ADD(im, g->options.fused);
     ADD(im, g->first_param);
     ADD(im, g->n_params);
+    const bool scheduled = g->schedule != NULL;
+    ADD(im, scheduled);
+    if (scheduled) {
+        image_add(im, g->schedule, adam_schedule_bytes(g->schedule));
+    }
 }
 
 static void image_add_param(image *im, const adam_optimizer *o, size_t index)
@@ -204,6 +209,13 @@ image image_take(const adam_optimizer *o)
                                adam_optimizer_bytes(o)};
     ADD(&im, algorithm);
     ADD(&im, counts);
+    const adam_grad_options grad_options = adam_optimizer_grad_options(o);
+    ADD(&im, grad_options.grad_scale);
+    ADD(&im, grad_options.nonfinite);
+    ADD(&im, grad_options.max_grad_norm);
+    ADD(&im, grad_options.norm_type);
+    ADD(&im, grad_options.error_if_nonfinite);
+    ADD(&im, grad_options.clip_value);
     for (size_t i = 0; i < adam_optimizer_group_count(o); i++) {
         const adam_group_view g = adam_optimizer_group(o, i);
         image_add_group(&im, &g);

@@ -59,7 +59,8 @@ void step_small(adam_optimizer *optimizer, uint64_t seed);
 
 /* ---- images ---- */
 
-/* Everything that the interface shows of an optimizer, as bytes. */
+/* Everything that the interface shows of an optimizer, as bytes, but the number of skipped steps.
+ */
 typedef struct image {
     unsigned char *bytes;
     size_t length;

@@ -147,6 +147,61 @@ static void test_step(void **state)
     check(step, 5);
 }
 
+/* With everything that a step may do about gradients: norms for clipping, conversion on both ways,
+ * a schedule that moves. */
+static adam_status step_with_care(adam_optimizer *o, adam_error *error)
+{
+    small_grads g;
+    double wide[3];
+    uint16_t halves[3];
+    adam_grad_options options;
+    fill_small_grads(&g, 3);
+    adam_convert(ADAM_FLOAT64, wide, ADAM_FLOAT32, g.a, 3);
+    adam_tensor out[SMALL_PARAMS];
+    memcpy(out, g.tensors, sizeof out);
+    g.tensors[0].dtype = ADAM_FLOAT64;
+    g.tensors[0].data = wide;
+    out[0].dtype = ADAM_BFLOAT16;
+    out[0].data = halves;
+    adam_grad_options_default(&options);
+    options.grad_scale = 3.0;
+    options.max_grad_norm = 0.5;
+    options.clip_value = 0.125;
+    options.nonfinite = ADAM_NONFINITE_SKIP;
+    const adam_options groups[2] = {options_of(0.7), options_of(0.8)};
+    const adam_step_args args = {.grads = g.tensors,
+                                 .n_grads = SMALL_PARAMS,
+                                 .groups = groups,
+                                 .out = out,
+                                 .grad_options = &options};
+    return adam_optimizer_step(o, &args, NULL, error);
+}
+
+static void test_step_with_care(void **state)
+{
+    (void)state;
+    check(step_with_care, 5);
+}
+
+/* A schedule in place of one that is there. */
+static adam_status set_schedule(adam_optimizer *o, adam_error *error)
+{
+    union {
+        adam_schedule schedule;
+        unsigned char bytes[sizeof(adam_schedule) + sizeof(adam_scheduler)];
+    } room = {.schedule = {.n = 1}};
+    adam_scheduler_default(ADAM_EXPONENTIAL_LR, &room.schedule.at[0]);
+    room.schedule.at[0].exponential.gamma = 0.5;
+    const adam_options options = options_of(0.7);
+    return adam_optimizer_set_schedule(o, 0, &options, &room.schedule, error);
+}
+
+static void test_set_schedule(void **state)
+{
+    (void)state;
+    check(set_schedule, 2);
+}
+
 /* What is prepared has all its memory: applying it asks for none, so it cannot fail. */
 static void test_apply_needs_none(void **state)
 {
@@ -215,7 +270,8 @@ int main(void)
         cmocka_unit_test(test_create),           cmocka_unit_test(test_add_group),
         cmocka_unit_test(test_set_options),      cmocka_unit_test(test_step),
         cmocka_unit_test(test_set_params),       cmocka_unit_test(test_load_state),
-        cmocka_unit_test(test_apply_needs_none),
+        cmocka_unit_test(test_apply_needs_none), cmocka_unit_test(test_step_with_care),
+        cmocka_unit_test(test_set_schedule),
     };
     return cmocka_run_group_tests_name("no_memory", tests, NULL, NULL);
 }
