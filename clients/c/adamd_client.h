@@ -56,9 +56,17 @@ typedef struct adamd_error {
     char body[4096];    /* REFUSED: the reply's body as it came (application/problem+json) */
 } adamd_error;
 
-typedef enum adamd_dtype { ADAMD_FLOAT32, ADAMD_FLOAT64 } adamd_dtype;
+/* Parameters are FLOAT32 or FLOAT64. Gradients may be of any type and are converted to their
+ * parameter's; a new optimizer's parameters may be, too, of which the 16-bit ones become FLOAT32.
+ */
+typedef enum adamd_dtype {
+    ADAMD_FLOAT32,
+    ADAMD_FLOAT64,
+    ADAMD_BFLOAT16,
+    ADAMD_FLOAT16,
+} adamd_dtype;
 
-/* Bytes of one element: 4 or 8. */
+/* Bytes of one element: 2, 4 or 8. */
 size_t adamd_dtype_size(adamd_dtype dtype);
 
 /* A view of numbers, row-major, little-endian, at any alignment; it owns nothing. Rank 0 is a
@@ -108,12 +116,24 @@ const char *adamd_last_etag(const adamd_client *client);
 adamd_status adamd_create(adamd_client *client, const char *name, const char *optimizer_json,
                           const adamd_tensor *params, size_t n, adamd_error *error);
 
+/* What is done with the gradients of one step, as docs/protocol.md says. A member that is 0 stands
+ * for the optimizer's own setting. */
+typedef struct adamd_grad_options {
+    double grad_scale;      /* gradients are multiplied with float32(1 / grad_scale); 1: none */
+    const char *nonfinite;  /* "error", "skip" or "apply" */
+    double max_grad_norm;   /* > 0; INFINITY: not clipped */
+    double norm_type;       /* 2 or INFINITY */
+    int error_if_nonfinite; /* 1: true, -1: false */
+    double clip_value;      /* > 0; INFINITY: not clipped */
+} adamd_grad_options;
+
 /* Zeroed, or NULL in its place: no option. */
 typedef struct adamd_step_options {
     const char *worker;       /* Adam-Worker, 1 to 128 visible ASCII characters; or NULL */
     const char *if_match;     /* an ETag with its quotes, as adamd_result.etag; or NULL */
     const char *param_groups; /* JSON: one object of changes for each group; or NULL */
-    bool minimal;             /* take the step, send no parameters back */
+    adamd_grad_options grad;
+    bool minimal; /* take the step, send no parameters back */
 } adamd_step_options;
 
 /* What a step did. */
@@ -124,13 +144,18 @@ typedef struct adamd_result {
     /* L2 norms over all elements of the step, and what the gradients were multiplied with. NaN
      * where `minimal` asked for no body. */
     double grad_norm, param_norm, update_norm, clip_coef;
+    /* The step was left out for a gradient that is not finite; nothing has changed but the count of
+     * skipped steps. With `minimal` false: only `step` tells then. */
+    bool skipped;
+    uint64_t converted; /* gradients whose dtype was not their parameter's; 0 with `minimal` */
 } adamd_result;
 
 /* Sends `n` gradients, takes one step, and receives the updated values of the same parameters.
  * `params_out` are `n` tensors that name the parameters in any order; their data takes the values.
- * It may be the very array of the gradients, or have the same data: nothing is written before all
- * gradients are on their way. With `minimal` it is not used and may be NULL. `options` and `result`
- * may be NULL.
+ * Their dtypes are the parameters' own, or all BFLOAT16, or all FLOAT16: then the values are
+ * rounded to that type on their way out. It may be the very array of the gradients, or have the
+ * same data: nothing is written before all gradients are on their way. With `minimal` it is not
+ * used and may be NULL. `options` and `result` may be NULL.
  *
  * On ADAMD_OK everything is filled. On REFUSED nothing was written and no step taken. On TRANSPORT,
  * BAD_REPLY and NO_MEMORY the step may have been taken, and the buffers may be partly overwritten:
@@ -140,8 +165,9 @@ adamd_status adamd_step(adamd_client *client, const char *name, const adamd_tens
                         adamd_result *result, adamd_error *error);
 
 /* Receives the values of all parameters. `params` names every one of them, in any order, with its
- * dtype and shape (BAD_REPLY where the optimizer's differ); their data takes the values, and may be
- * partly overwritten on an error. `step` may be NULL. */
+ * dtype (or all in one of the 16-bit types, as in adamd_step) and shape (BAD_REPLY where the
+ * optimizer's differ); their data takes the values, and may be partly overwritten on an error.
+ * `step` may be NULL. */
 adamd_status adamd_get_params(adamd_client *client, const char *name, const adamd_tensor *params,
                               size_t n, uint64_t *step, adamd_error *error);
 

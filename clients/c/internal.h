@@ -66,6 +66,9 @@ adamd_status adamdc_json_quote(adamdc_buffer *out, const char *text);
 
 #define ADAMDC_MAX_HEADER ((size_t)100000000) /* bytes of a header, as the reference has it */
 
+/* "float32". */
+const char *adamdc_dtype_name(adamd_dtype dtype);
+
 /* Elements of a checked tensor, and its bytes. */
 uint64_t adamdc_tensor_bytes(const adamd_tensor *tensor);
 
@@ -73,9 +76,14 @@ uint64_t adamdc_tensor_bytes(const adamd_tensor *tensor);
 adamd_status adamdc_tensors_check(const char *what, const adamd_tensor *tensors, size_t n,
                                   adamd_error *error);
 
-/* Writes the eight bytes of length and the header into `out`, cleared first. The data of float64
- * tensors stands first, so that every tensor starts at a multiple of its element size. *data_bytes
- * is what follows the header. */
+/* Element sizes in the order in which the data of tensors is sent: the widest first, so that every
+ * tensor starts at a multiple of its element size. */
+#define ADAMDC_SIZES   ((const size_t[]){8, 4, 2})
+#define ADAMDC_N_SIZES 3
+
+/* Writes the eight bytes of length and the header into `out`, cleared first. The data stands in the
+ * order of ADAMDC_SIZES, and within each in that of the tensors. *data_bytes is what follows the
+ * header. */
 adamd_status adamdc_safetensors_header(adamdc_buffer *out, const adamd_tensor *tensors, size_t n,
                                        const adamd_metadata *metadata, size_t n_metadata,
                                        uint64_t *data_bytes, adamd_error *error);
@@ -108,6 +116,8 @@ typedef struct adamdc_stats {
     bool has_step;
     uint64_t step;
     double grad_norm, param_norm, update_norm, clip_coef;
+    bool skipped;
+    uint64_t converted;
 } adamdc_stats;
 
 typedef struct adamdc_place {

@@ -39,9 +39,9 @@ static adamd_status make_pieces(const adamdc_buffer *header, const adamd_tensor 
     }
     size_t count = 0;
     (*pieces)[count++] = (adamdc_piece){header->data, header->length};
-    for (int narrow = 0; narrow < 2; narrow++) {
+    for (size_t k = 0; k < ADAMDC_N_SIZES; k++) {
         for (size_t i = 0; i < n; i++) {
-            if ((tensors[i].dtype == ADAMD_FLOAT32) == (narrow != 0)) {
+            if (adamd_dtype_size(tensors[i].dtype) == ADAMDC_SIZES[k]) {
                 (*pieces)[count++] =
                     (adamdc_piece){tensors[i].data, (size_t)adamdc_tensor_bytes(&tensors[i])};
             }
@@ -217,7 +217,9 @@ static adamd_status fill_result(const adamd_client *client, const adamdc_stats *
     adamd_result filled = {.grad_norm = stats->grad_norm,
                            .param_norm = stats->param_norm,
                            .update_norm = stats->update_norm,
-                           .clip_coef = stats->clip_coef};
+                           .clip_coef = stats->clip_coef,
+                           .skipped = stats->skipped,
+                           .converted = stats->converted};
     if (!parse_etag(client->etag, &filled.epoch, &filled.step)) {
         return adamdc_error_set(error, ADAMD_BAD_REPLY,
                                 "ETag '%s' of the reply, expected \"e<epoch>-s<step>\"",
@@ -237,6 +239,85 @@ static adamd_status fill_result(const adamd_client *client, const adamdc_stats *
     return ADAMD_OK;
 }
 
+/* What is appended to a path for parameters in the types of `into`: nothing where these are the
+ * parameters' own, NULL where they are neither that nor one 16-bit type. */
+static const char *dtype_query(const adamd_tensor *into, size_t n)
+{
+    size_t halves[2] = {0};
+    for (size_t i = 0; i < n && into != NULL; i++) {
+        halves[0] += into[i].dtype == ADAMD_BFLOAT16;
+        halves[1] += into[i].dtype == ADAMD_FLOAT16;
+    }
+    if (halves[0] + halves[1] == 0) {
+        return "";
+    }
+    return halves[0] == n ? "?dtype=bf16" : halves[1] == n ? "?dtype=f16" : NULL;
+}
+
+/* The path of a call that receives parameters. */
+static adamd_status make_receiving_path(const adamd_client *client, const char *name,
+                                        const char *rest, const adamd_tensor *into, size_t n,
+                                        char path[MAX_PATH], adamd_error *error)
+{
+    char whole[32];
+    const char *query = dtype_query(into, n);
+    if (query == NULL) {
+        return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
+                                "tensors to receive: expected the parameters' own dtypes, or all "
+                                "bfloat16, or all float16");
+    }
+    (void)snprintf(whole, sizeof whole, "%s%s", rest, query);
+    return make_path(client, name, whole, path, error);
+}
+
+#define MAX_METADATA 7
+#define MAX_NUMBER   32
+
+/* The metadata of a step; `numbers` hold texts of its values. */
+typedef struct step_metadata {
+    adamd_metadata members[MAX_METADATA];
+    size_t n;
+    char numbers[MAX_METADATA][MAX_NUMBER];
+} step_metadata;
+
+static void add_member(step_metadata *m, const char *key, const char *value)
+{
+    m->members[m->n++] = (adamd_metadata){key, value};
+}
+
+/* A number; 0: the optimizer's own, infinity: the word. */
+static void add_number(step_metadata *m, const char *key, double value, const char *infinity)
+{
+    if (value == 0) {
+        return;
+    }
+    char *text = m->numbers[m->n];
+    (void)snprintf(text, MAX_NUMBER, "%.17g", value);
+    add_member(m, key, isinf(value) && value > 0 ? infinity : text);
+}
+
+static void make_step_metadata(const adamd_client *client, const adamd_step_options *options,
+                               step_metadata *m)
+{
+    const adamd_grad_options *g = &options->grad;
+    const locale_t before = uselocale(client->c_locale); /* numbers have a point */
+    m->n = 0;
+    add_number(m, "grad_scale", g->grad_scale, "inf");
+    add_number(m, "max_grad_norm", g->max_grad_norm, "null");
+    add_number(m, "norm_type", g->norm_type, "inf");
+    add_number(m, "clip_value", g->clip_value, "null");
+    (void)uselocale(before);
+    if (g->nonfinite != NULL) {
+        add_member(m, "nonfinite", g->nonfinite);
+    }
+    if (g->error_if_nonfinite != 0) {
+        add_member(m, "error_if_nonfinite", g->error_if_nonfinite > 0 ? "true" : "false");
+    }
+    if (options->param_groups != NULL) {
+        add_member(m, "param_groups", options->param_groups);
+    }
+}
+
 adamd_status adamd_step(adamd_client *client, const char *name, const adamd_tensor *grads, size_t n,
                         const adamd_tensor *params_out, const adamd_step_options *options,
                         adamd_result *result, adamd_error *error)
@@ -245,7 +326,8 @@ adamd_status adamd_step(adamd_client *client, const char *name, const adamd_tens
     options = options != NULL ? options : &no_options;
     char path[MAX_PATH];
     step_headers headers;
-    adamd_status status = make_path(client, name, "/step", path, error);
+    const adamd_tensor *into = options->minimal ? NULL : params_out;
+    adamd_status status = make_receiving_path(client, name, "/step", into, n, path, error);
     if (status == ADAMD_OK && (grads == NULL || (params_out == NULL && !options->minimal))) {
         status = adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
                                   "adamd_step: expected gradients, and params_out or minimal");
@@ -254,7 +336,8 @@ adamd_status adamd_step(adamd_client *client, const char *name, const adamd_tens
     if (status != ADAMD_OK) {
         return status;
     }
-    adamd_metadata metadata = {"param_groups", options->param_groups};
+    step_metadata metadata;
+    make_step_metadata(client, options, &metadata);
     adamdc_stats stats = {0};
     adamdc_transfer transfer = {
         .client = client, .method = "POST", .path = path, .headers = headers.lines};
@@ -262,8 +345,8 @@ adamd_status adamd_step(adamd_client *client, const char *name, const adamd_tens
                         .receives = !options->minimal,
                         .send = grads,
                         .n_send = n,
-                        .metadata = &metadata,
-                        .n_metadata = options->param_groups != NULL,
+                        .metadata = metadata.members,
+                        .n_metadata = metadata.n,
                         .into = params_out,
                         .n_into = n,
                         .stats = &stats};
@@ -276,7 +359,7 @@ adamd_status adamd_get_params(adamd_client *client, const char *name, const adam
                               size_t n, uint64_t *step, adamd_error *error)
 {
     char path[MAX_PATH];
-    adamd_status status = make_path(client, name, "/params", path, error);
+    adamd_status status = make_receiving_path(client, name, "/params", params, n, path, error);
     if (status != ADAMD_OK) {
         return status;
     }

@@ -26,9 +26,9 @@ adamd_status adamd_safetensors_pack(const adamd_tensor *tensors, size_t n,
         adamdc_buffer_free(&out);
         return status;
     }
-    for (int narrow = 0; narrow < 2; narrow++) {
+    for (size_t k = 0; k < ADAMDC_N_SIZES; k++) {
         for (size_t i = 0; i < n; i++) {
-            if ((tensors[i].dtype == ADAMD_FLOAT32) == (narrow != 0)) {
+            if (adamd_dtype_size(tensors[i].dtype) == ADAMDC_SIZES[k]) {
                 (void)adamdc_buffer_append(&out, tensors[i].data,
                                            (size_t)adamdc_tensor_bytes(&tensors[i]));
             }

@@ -10,9 +10,26 @@
 #define ALIGNMENT    64                  /* of the data's first byte */
 #define MAX_ELEMENTS (UINT64_C(1) << 53) /* of one tensor */
 
+#define DTYPES 4
+
+static const struct dtype {
+    size_t size;
+    const char *code, *name;
+} dtypes[DTYPES] = {
+    [ADAMD_FLOAT32] = {4, "F32", "float32"},
+    [ADAMD_FLOAT64] = {8, "F64", "float64"},
+    [ADAMD_BFLOAT16] = {2, "BF16", "bfloat16"},
+    [ADAMD_FLOAT16] = {2, "F16", "float16"},
+};
+
 size_t adamd_dtype_size(adamd_dtype dtype)
 {
-    return dtype == ADAMD_FLOAT64 ? 8 : 4;
+    return dtypes[dtype].size;
+}
+
+const char *adamdc_dtype_name(adamd_dtype dtype)
+{
+    return dtypes[dtype].name;
 }
 
 /* Elements of a shape. False where they are more than a tensor may have. */
@@ -55,8 +72,8 @@ adamd_status adamdc_tensors_check(const char *what, const adamd_tensor *tensors,
         const char *wrong = NULL;
         if (tensor->name == NULL || strlen(tensor->name) > ADAMD_MAX_NAME) {
             wrong = "a name of at most 512 bytes";
-        } else if (tensor->dtype != ADAMD_FLOAT32 && tensor->dtype != ADAMD_FLOAT64) {
-            wrong = "dtype ADAMD_FLOAT32 or ADAMD_FLOAT64";
+        } else if ((unsigned)tensor->dtype >= DTYPES) {
+            wrong = "dtype ADAMD_FLOAT32, ADAMD_FLOAT64, ADAMD_BFLOAT16 or ADAMD_FLOAT16";
         } else if (tensor->rank < 0 || tensor->rank > ADAMD_MAX_RANK) {
             wrong = "a rank of 0 to 8";
         } else if (!shape_numel(tensor->rank, tensor->shape, &numel)) {
@@ -98,9 +115,9 @@ static adamd_status put_metadata(adamdc_buffer *out, const adamd_metadata *metad
 static adamd_status put_tensor(adamdc_buffer *out, const adamd_tensor *tensor, uint64_t begin)
 {
     adamd_status status = adamdc_json_quote(out, tensor->name);
-    const char *dtype = tensor->dtype == ADAMD_FLOAT64 ? ":{\"dtype\":\"F64\",\"shape\":["
-                                                       : ":{\"dtype\":\"F32\",\"shape\":[";
-    status = status == ADAMD_OK ? adamdc_buffer_puts(out, dtype) : status;
+    status = status == ADAMD_OK ? adamdc_buffer_puts(out, ":{\"dtype\":\"") : status;
+    status = status == ADAMD_OK ? adamdc_buffer_puts(out, dtypes[tensor->dtype].code) : status;
+    status = status == ADAMD_OK ? adamdc_buffer_puts(out, "\",\"shape\":[") : status;
     for (int i = 0; i < tensor->rank && status == ADAMD_OK; i++) {
         status = put_format(out, i > 0 ? ",%" PRIu64 : "%" PRIu64, tensor->shape[i]);
     }
@@ -113,19 +130,26 @@ static adamd_status put_tensor(adamdc_buffer *out, const adamd_tensor *tensor, u
 static adamd_status put_tensors(adamdc_buffer *out, const adamd_tensor *tensors, size_t n,
                                 uint64_t *data_bytes)
 {
-    uint64_t wide = 0; /* where the next float64 begins */
-    uint64_t narrow = 0;
-    for (size_t i = 0; i < n; i++) {
-        narrow += tensors[i].dtype == ADAMD_FLOAT64 ? adamdc_tensor_bytes(&tensors[i]) : 0;
+    uint64_t next[ADAMDC_N_SIZES] = {0}; /* where the next of each size begins */
+    uint64_t end = 0;
+    for (size_t k = 0; k < ADAMDC_N_SIZES; k++) {
+        next[k] = end;
+        for (size_t i = 0; i < n; i++) {
+            const bool here = adamd_dtype_size(tensors[i].dtype) == ADAMDC_SIZES[k];
+            end += here ? adamdc_tensor_bytes(&tensors[i]) : 0;
+        }
     }
     adamd_status status = ADAMD_OK;
     for (size_t i = 0; i < n && status == ADAMD_OK; i++) {
-        uint64_t *begin = tensors[i].dtype == ADAMD_FLOAT64 ? &wide : &narrow;
+        size_t k = 0;
+        while (ADAMDC_SIZES[k] != adamd_dtype_size(tensors[i].dtype)) {
+            k++;
+        }
         status = i > 0 ? adamdc_buffer_puts(out, ",") : ADAMD_OK;
-        status = status == ADAMD_OK ? put_tensor(out, &tensors[i], *begin) : status;
-        *begin += adamdc_tensor_bytes(&tensors[i]);
+        status = status == ADAMD_OK ? put_tensor(out, &tensors[i], next[k]) : status;
+        next[k] += adamdc_tensor_bytes(&tensors[i]);
     }
-    *data_bytes = narrow;
+    *data_bytes = end;
     return status;
 }
 
@@ -208,12 +232,15 @@ static bool read_dtype(reading *in, adamdc_entry *entry)
     if (!adamdc_json_string(&in->json, &in->text)) {
         return false;
     }
-    bool wide = strcmp(in->text.data, "F64") == 0;
-    entry->dtype = wide ? ADAMD_FLOAT64 : ADAMD_FLOAT32;
-    if (!wide && strcmp(in->text.data, "F32") != 0) {
-        in->json.why = "expected dtype F32 or F64";
+    unsigned i = 0;
+    while (i < DTYPES && strcmp(in->text.data, dtypes[i].code) != 0) {
+        i++;
+    }
+    if (i == DTYPES) {
+        in->json.why = "expected dtype F32, F64, BF16 or F16";
         return false;
     }
+    entry->dtype = (adamd_dtype)i;
     return true;
 }
 

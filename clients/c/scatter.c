@@ -70,18 +70,37 @@ static adamd_status read_number(locale_t c_locale, const char *key, const char *
     return ADAMD_OK;
 }
 
+static adamd_status read_count(const char *key, const char *text, uint64_t *value,
+                               adamd_error *error)
+{
+    adamdc_json json = {.start = text, .at = text, .end = text + strlen(text)};
+    if (adamdc_json_uint64(&json, value) && json.at == json.end) {
+        return ADAMD_OK;
+    }
+    return adamdc_error_set(error, ADAMD_BAD_REPLY, "metadata '%s' is '%.64s', expected a count",
+                            key, text);
+}
+
+/* Members that are not named here are a later server's, or for people. */
 static adamd_status on_metadata(void *context, const char *key, const char *value,
                                 adamd_error *error)
 {
     adamdc_scatter *scatter = context;
     adamdc_stats *stats = &scatter->stats;
     if (strcmp(key, "step") == 0) {
-        adamdc_json json = {.start = value, .at = value, .end = value + strlen(value)};
-        stats->has_step = adamdc_json_uint64(&json, &stats->step) && json.at == json.end;
-        return stats->has_step
+        stats->has_step = true;
+        return read_count(key, value, &stats->step, error);
+    }
+    if (strcmp(key, "converted") == 0) {
+        return read_count(key, value, &stats->converted, error);
+    }
+    if (strcmp(key, "skipped") == 0) {
+        stats->skipped = strcmp(value, "true") == 0;
+        return stats->skipped || strcmp(value, "false") == 0
                    ? ADAMD_OK
                    : adamdc_error_set(error, ADAMD_BAD_REPLY,
-                                      "metadata 'step' is '%.64s', expected a count", value);
+                                      "metadata 'skipped' is '%.64s', expected true or false",
+                                      value);
     }
     double *number = strcmp(key, "grad_norm") == 0     ? &stats->grad_norm
                      : strcmp(key, "param_norm") == 0  ? &stats->param_norm
@@ -94,8 +113,7 @@ static adamd_status on_metadata(void *context, const char *key, const char *valu
 /* "float32 [3, 2]" */
 static void format_kind(char *out, size_t size, adamd_dtype dtype, int rank, const uint64_t *shape)
 {
-    size_t used =
-        (size_t)snprintf(out, size, "%s [", dtype == ADAMD_FLOAT64 ? "float64" : "float32");
+    size_t used = (size_t)snprintf(out, size, "%s [", adamdc_dtype_name(dtype));
     for (int i = 0; i < rank && used < size; i++) {
         used +=
             (size_t)snprintf(out + used, size - used, i > 0 ? ", %" PRIu64 : "%" PRIu64, shape[i]);

@@ -60,7 +60,7 @@ static void check_refusals(void)
         {"{\"w\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}," V "}", 16,
          "is float64 [1], expected float32 [2]"},
         {"{\"w\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]}," V "}", 16,
-         "expected dtype F32 or F64"},
+         "expected dtype F32, F64, BF16 or F16"},
         {"{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}," V "}", 16,
          "as far apart as"},
         {"{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}," V "}", 16,
@@ -99,6 +99,13 @@ static void check_refusals(void)
         {"{\"\\x\":1}", 0, "after a backslash"},
         {"{\"__metadata__\":{\"a\":1}," W "," V "}", 16, "expected a string"},
         {"{\"__metadata__\":{\"step\":\"x\"}," W "," V "}", 16, "expected a count"},
+        {"{\"__metadata__\":{\"converted\":\"-1\"}," W "," V "}", 16, "'converted' is '-1'"},
+        {"{\"__metadata__\":{\"skipped\":\"yes\"}," W "," V "}", 16, "expected true or false"},
+        {"{\"__metadata__\":{\"param_groups\":\"[{}]\",\"later\":\"x\"}," W "," V "}", 16, NULL},
+        {"{\"w\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]}," V "}", 12,
+         "is bfloat16 [2], expected float32 [2]"},
+        {"{\"w\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,8]}," V "}", 16,
+         "as far apart as"},
         {"{\"__metadata__\":{\"grad_norm\":\"1,5\"}," W "," V "}", 16, "expected a number"},
         {"{\"__metadata__\":{},\"__metadata__\":{}," W "," V "}", 16, "__metadata__ once"},
     };
@@ -121,18 +128,27 @@ static void check_round_trip(void)
     float a[6] = {1, 2, 3, 4, 5, 6};
     double b[3] = {-1, 0.5, 1e300};
     float c[1] = {7};
+    uint16_t h[3] = {0x3f80, 0xc000, 0x7fff};
     adamd_tensor out[] = {{"a \"quoted\" \\ \x01 \xC3\xA9", ADAMD_FLOAT32, 2, {2, 3}, a},
                           {"b", ADAMD_FLOAT64, 1, {3}, b},
                           {"empty", ADAMD_FLOAT64, 2, {0, 5}, NULL},
-                          {"c", ADAMD_FLOAT32, 0, {0}, c}};
-    adamd_metadata metadata[] = {{"step", "12"}, {"grad_norm", "Infinity"}, {"k", "\"\t"}};
+                          {"c", ADAMD_FLOAT32, 0, {0}, c},
+                          {"bf", ADAMD_BFLOAT16, 1, {3}, h},
+                          {"half", ADAMD_FLOAT16, 1, {1}, h}};
+    adamd_metadata metadata[] = {{"step", "12"},
+                                 {"grad_norm", "Infinity"},
+                                 {"k", "\"\t"},
+                                 {"skipped", "true"},
+                                 {"converted", "3"}};
     unsigned char *file = NULL;
     size_t length = 0;
     adamd_error error;
-    CHECK_STATUS(adamd_safetensors_pack(out, 4, metadata, 3, &file, &length, &error), ADAMD_OK,
+    CHECK_STATUS(adamd_safetensors_pack(out, 6, metadata, 5, &file, &length, &error), ADAMD_OK,
                  &error);
-    size_t data = 6 * 4 + 3 * 8 + 4;
+    size_t data = 6 * 4 + 3 * 8 + 4 + 3 * 2 + 2;
     CHECK(file != NULL && (length - data) % 64 == 0);
+    CHECK(same_bytes(file + length - data, b, sizeof b)); /* the widest first */
+    CHECK(same_bytes(file + length - 2, h, 2));
     char value[8];
     CHECK(adamd_safetensors_metadata(file, length, "k", value, sizeof value) &&
           strcmp(value, "\"\t") == 0);
@@ -143,12 +159,16 @@ static void check_round_trip(void)
         float a2[6] = {0};
         double b2[3] = {0};
         float c2[1] = {0};
-        adamd_tensor in[] = {out[2], out[3], out[1], out[0]};
+        uint16_t h2[3] = {0};
+        uint16_t h3[1] = {0};
+        adamd_tensor in[] = {out[2], out[3], out[1], out[0], out[5], out[4]};
+        in[4].data = h3;
+        in[5].data = h2;
         in[1].data = c2;
         in[2].data = b2;
         in[3].data = a2;
         adamdc_scatter scatter;
-        CHECK_STATUS(adamdc_scatter_begin(&scatter, in, 4, c_locale, &error), ADAMD_OK, &error);
+        CHECK_STATUS(adamdc_scatter_begin(&scatter, in, 6, c_locale, &error), ADAMD_OK, &error);
         for (size_t at = 0; at < length; at += portion) {
             size_t n = length - at < portion ? length - at : portion;
             CHECK_STATUS(adamdc_scatter_feed(&scatter, file + at, n, &error), ADAMD_OK, &error);
@@ -157,10 +177,12 @@ static void check_round_trip(void)
         CHECK(same_bytes(a, a2, sizeof a) && same_bytes(b, b2, sizeof b) && c[0] == c2[0]);
         CHECK(scatter.stats.has_step && scatter.stats.step == 12 &&
               scatter.stats.grad_norm > 1e308);
+        CHECK(scatter.stats.skipped && scatter.stats.converted == 3);
+        CHECK(same_bytes(h, h2, sizeof h) && h3[0] == h[0]);
         adamdc_scatter_end(&scatter);
     }
     for (size_t cut = 0; cut < length; cut++) {
-        CHECK(adamd_safetensors_unpack(file, cut, out, 4, &error) == ADAMD_BAD_REPLY);
+        CHECK(adamd_safetensors_unpack(file, cut, out, 6, &error) == ADAMD_BAD_REPLY);
     }
     freelocale(c_locale);
     free(file);

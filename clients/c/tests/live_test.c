@@ -155,6 +155,76 @@ static void check_options(const server *srv)
     adamd_close(client);
 }
 
+/* Settings of one step, the four types in both directions, and what a step says of itself. */
+static void check_gradients(const server *srv)
+{
+    adamd_client *client = connect_to(srv);
+    adamd_error error;
+    adamd_result result;
+    float w[2] = {1, 2};
+    adamd_tensor params[] = {{"w", ADAMD_FLOAT32, 1, {2}, w}};
+    CHECK_STATUS(adamd_create(client, "care", "{\"defaults\": {\"lr\": 0}}", params, 1, &error),
+                 ADAMD_OK, &error);
+    float g[2] = {6, 8};
+    adamd_tensor grads[] = {{"w", ADAMD_FLOAT32, 1, {2}, g}};
+    adamd_step_options options = {
+        .grad = {.grad_scale = 2, .max_grad_norm = 2.5, .norm_type = 2, .clip_value = 0.125}};
+    CHECK_STATUS(adamd_step(client, "care", grads, 1, params, &options, &result, &error), ADAMD_OK,
+                 &error);
+    CHECK(result.grad_norm == 5 && fabs(result.clip_coef - 0.5) < 1e-6 && !result.skipped);
+    options.grad = (adamd_grad_options){.max_grad_norm = 2, .norm_type = INFINITY};
+    CHECK_STATUS(adamd_step(client, "care", grads, 1, params, &options, &result, &error), ADAMD_OK,
+                 &error);
+    CHECK(result.grad_norm == 10 && fabs(result.clip_coef - 0.25) < 1e-6);
+    options.grad = (adamd_grad_options){.nonfinite = "skip",
+                                        .max_grad_norm = INFINITY,
+                                        .clip_value = INFINITY,
+                                        .error_if_nonfinite = -1};
+    g[1] = NAN;
+    CHECK_STATUS(adamd_step(client, "care", grads, 1, params, &options, &result, &error), ADAMD_OK,
+                 &error);
+    CHECK(result.skipped && result.step == 2 && result.converted == 0 && w[0] == 1 && w[1] == 2);
+    options.minimal = true;
+    CHECK_STATUS(adamd_step(client, "care", grads, 1, NULL, &options, &result, &error), ADAMD_OK,
+                 &error);
+    CHECK(!result.skipped && result.step == 2);
+    options = (adamd_step_options){
+        .grad = {.nonfinite = "apply", .max_grad_norm = 1, .error_if_nonfinite = 1}};
+    CHECK_STATUS(adamd_step(client, "care", grads, 1, params, &options, &result, &error),
+                 ADAMD_REFUSED, &error);
+    CHECK(strcmp(error.type, "urn:adamd:problem:non-finite") == 0);
+    options.grad = (adamd_grad_options){.grad_scale = -1};
+    CHECK_STATUS(adamd_step(client, "care", grads, 1, params, &options, &result, &error),
+                 ADAMD_REFUSED, &error);
+    CHECK(strcmp(error.type, "urn:adamd:problem:invalid-option") == 0);
+    uint16_t h[2] = {0x3f80, 0x4000}; /* bfloat16 1, 2 */
+    adamd_tensor halves[] = {{"w", ADAMD_BFLOAT16, 1, {2}, h}};
+    CHECK_STATUS(adamd_step(client, "care", halves, 1, params, NULL, &result, &error), ADAMD_OK,
+                 &error);
+    CHECK(result.converted == 1 && result.step == 3 && w[0] == 1 && w[1] == 2);
+    h[0] = 0x4040;
+    CHECK_STATUS(adamd_step(client, "care", halves, 1, halves, NULL, &result, &error), ADAMD_OK,
+                 &error);
+    CHECK(h[0] == 0x3f80 && h[1] == 0x4000);
+    halves[0].dtype = ADAMD_FLOAT16;
+    CHECK_STATUS(adamd_get_params(client, "care", halves, 1, NULL, &error), ADAMD_OK, &error);
+    CHECK(h[0] == 0x3c00 && h[1] == 0x4000);
+    adamd_tensor mixed[] = {params[0], {"v", ADAMD_FLOAT16, 1, {2}, h}};
+    CHECK_STATUS(adamd_get_params(client, "care", mixed, 2, NULL, &error), ADAMD_INVALID_ARGUMENT,
+                 &error);
+    CHECK_STATUS(adamd_put_params(client, "care", halves, 1, &error), ADAMD_REFUSED, &error);
+    CHECK_STATUS(adamd_delete(client, "care", &error), ADAMD_OK, &error);
+    CHECK_STATUS(adamd_create(client, "care",
+                              "{\"schedule\": {\"name\": \"StepLR\", "
+                              "\"step_size\": 1}, \"clip_value\": 1}",
+                              halves, 1, &error),
+                 ADAMD_OK, &error);
+    CHECK_STATUS(adamd_get_params(client, "care", params, 1, NULL, &error), ADAMD_OK, &error);
+    CHECK(w[0] == 1 && w[1] == 2);
+    CHECK_STATUS(adamd_delete(client, "care", &error), ADAMD_OK, &error);
+    adamd_close(client);
+}
+
 static double now(void)
 {
     struct timespec t;
@@ -276,6 +346,7 @@ int main(int argc, char **argv)
     (void)setvbuf(stdout, NULL, _IOLBF, 0); /* nothing is left in it when the tests fork */
     check_life(&srv);
     check_options(&srv);
+    check_gradients(&srv);
     check_large(&srv);
     check_request(&srv);
     int status = stop(&srv, SIGTERM);
