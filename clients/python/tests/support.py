@@ -14,6 +14,9 @@ from typing import List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+import numpy as np  # noqa: E402
+import adamd  # noqa: E402
+
 BINARY = os.environ.get("ADAMD_BINARY")
 
 
@@ -67,6 +70,22 @@ class ServerCase(unittest.TestCase):
         status = cls.server.stop()
         if status != 0:
             raise AssertionError(f"the server ended with status {status} on SIGTERM, expected 0")
+
+
+class ClientCase(ServerCase):
+    """With a client, and a handle on an optimizer of the test's name."""
+
+    def setUp(self) -> None:
+        self.client = adamd.Client(self.server.url, timeout=60)
+        self.addCleanup(self.client.close)
+        self.opt = self.client.optimizer(self.id().rsplit(".", 1)[1])
+
+    def assertSame(self, left: dict, right: dict) -> None:
+        self.assertEqual(set(left), set(right))
+        for name, value in right.items():
+            value = np.asarray(value)
+            self.assertEqual((left[name].dtype, left[name].shape), (value.dtype, value.shape))
+            self.assertEqual(left[name].tobytes(), value.tobytes(), name)
 
 
 class Canned:

@@ -6,7 +6,7 @@ import threading
 import unittest
 from pathlib import Path
 
-from support import Server, ServerCase, BINARY
+from support import BINARY, ClientCase, Server
 import numpy as np
 import adamd
 
@@ -28,20 +28,6 @@ def like(params: dict) -> dict:
         n: np.asarray(RNG.standard_normal(np.shape(p)), np.asarray(p).dtype)
         for n, p in params.items()
     }
-
-
-class ClientCase(ServerCase):
-    def setUp(self) -> None:
-        self.client = adamd.Client(self.server.url, timeout=60)
-        self.addCleanup(self.client.close)
-        self.opt = self.client.optimizer(self.id().rsplit(".", 1)[1])
-
-    def assertSame(self, left: dict, right: dict) -> None:
-        self.assertEqual(set(left), set(right))
-        for name, value in right.items():
-            value = np.asarray(value)
-            self.assertEqual((left[name].dtype, left[name].shape), (value.dtype, value.shape))
-            self.assertEqual(left[name].tobytes(), value.tobytes(), name)
 
 
 class Life(ClientCase):

@@ -2,6 +2,7 @@
 
 import json
 import unittest
+from unittest import mock
 
 import support  # noqa: F401  (sets the path)
 import numpy as np
@@ -26,6 +27,7 @@ class Encode(unittest.TestCase):
             "transposed": np.arange(6, dtype="<f4").reshape(2, 3).T,
             "big-endian": np.arange(3, dtype=">f4"),
             "strided": np.arange(10, dtype="<f4")[::3],
+            "half": np.array([1.5, -2], ">f2"),
             "nan": np.array([np.nan, np.inf, -0.0], "<f4"),
         }
         encoded = st.encode(tensors, {"k": "v"})
@@ -55,8 +57,8 @@ class Encode(unittest.TestCase):
         self.assertEqual(buffer[-8:], np.array([1, 0], "<f4").tobytes())
 
     def test_refuses(self) -> None:
-        for value in (np.zeros(2, np.int64), np.zeros(2, np.float16), [1, 2], "x"):
-            with self.assertRaisesRegex(TypeError, "expected float32 or float64"):
+        for value in (np.zeros(2, np.int64), np.zeros(2, np.uint16), [1, 2], "x"):
+            with self.assertRaisesRegex(TypeError, "expected float32, float64, float16 or bfloat16"):
                 st.encode({"a": value})
         with self.assertRaises(TypeError):
             st.encode({1: np.zeros(2)})
@@ -74,6 +76,20 @@ class Decode(unittest.TestCase):
         self.assertEqual((back["a"][0], back["b"][0]), (1, 2))
         self.assertTrue(back["b"].flags.aligned)
 
+    def test_bfloat16(self) -> None:
+        """Arrays of ml_dtypes where it is installed, float32 of the same values elsewhere."""
+        header = {"a": entry("BF16", [3], [0, 6]), "e": entry("BF16", [0], [6, 6])}
+        bits = np.array([0x3F80, 0xC020, 0x7F80], "<u2")  # 1, -2.5, infinity
+        for package in {st.ml_dtypes, None}:
+            with self.subTest(package), mock.patch.object(st, "ml_dtypes", package):
+                back, _ = st.decode(bytearray(file(header, bits.tobytes())))
+            name = "float32" if package is None else "bfloat16"
+            self.assertEqual((back["a"].dtype.name, back["e"].dtype.name), (name, name))
+            self.assertEqual(back["a"].astype(np.float64).tolist(), [1, -2.5, np.inf])
+            if package is not None:
+                self.assertEqual(bytes(st.encode({"a": back["a"]}).parts[1]), bits.tobytes())
+                self.assertIn(b'"BF16"', st.encode({"a": back["a"].reshape(3, 1)}).parts[0])
+
     def test_refuses(self) -> None:
         good = file({"a": entry()}, bytes(8))
         self.assertEqual(st.decode(good)[0]["a"].shape, (2,))
@@ -89,7 +105,7 @@ class Decode(unittest.TestCase):
             "NaN in the header": file(b'{"a":NaN}'),
             "alone": file({"a": {**entry(), "more": 1}}, bytes(8)),
             "expected strings": file({"__metadata__": {"a": 1}}),
-            "expected F32 or F64": file({"a": entry("I32")}, bytes(8)),
+            "expected F32, F64, F16, BF16": file({"a": entry("I32")}, bytes(8)),
             "a list of sizes": file({"a": entry(shape=[True, 2])}, bytes(8)),
             "list of sizes": file({"a": entry(shape=[-2])}, bytes(8)),
             "expected two": file({"a": entry(offsets=[0])}, bytes(8)),

@@ -16,7 +16,8 @@ def reply(status: str, body: bytes, media_type: str, *lines: str, length: int = 
 
 
 def stepped(length: int = -1) -> bytes:
-    said = dict(step="1", grad_norm="1", param_norm="Infinity", update_norm="1e-08", clip_coef="1")
+    said = dict(step="1", grad_norm="1", param_norm="Infinity", update_norm="1e-08", clip_coef="1",
+                skipped="false", converted="0", param_groups='[{"grad_norm": "NaN"}]')  # fmt: skip
     encoded = st.encode({"w": np.ones(2, np.float32)}, said)
     body = b"".join(bytes(part) for part in encoded.parts)
     return reply("200 OK", body, "application/vnd.safetensors", 'ETag: "e1-s1"', length=length)
@@ -35,6 +36,8 @@ class Transport(unittest.TestCase):
             result = self.step(server.url)
         self.assertEqual((result.step, result.etag, result.clip_coef), (1, '"e1-s1"', 1.0))
         self.assertEqual(result.param_norm, float("inf"))
+        self.assertEqual((result.skipped, result.converted), (False, 0))
+        self.assertNotEqual(result.groups[0]["grad_norm"], result.groups[0]["grad_norm"])  # a NaN
         self.assertEqual(result.params["w"].tolist(), [1, 1])
         head, body = server.requests[0].split(b"\r\n\r\n", 1)
         self.assertTrue(head.startswith(b"POST /v1/optimizers/a%2Fb/step HTTP/1.1\r\n"))

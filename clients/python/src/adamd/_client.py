@@ -6,12 +6,12 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 from urllib.parse import quote, urlencode
 
 import numpy as np
 
-from . import _errors, _events, _safetensors
+from . import _errors, _events, _safetensors, _settings
 from ._state import StateDict
 from ._transport import Reply, Transport
 
@@ -25,7 +25,11 @@ Json = Dict[str, Any]
 @dataclass
 class StepResult:
     """What a step did. `params` are the updated values of the parameters that took part; they and
-    the statistics are None after a step with minimal=True. `etag` fits the next `if_match`."""
+    what follows are None after a step with minimal=True. `etag` fits the next `if_match`.
+
+    `skipped`: it was left out for a gradient that is not finite, and nothing has changed.
+    `converted`: gradients whose type was not their parameter's. `groups` has the norms and the
+    coefficient of each param group."""
 
     step: int
     etag: str
@@ -34,6 +38,9 @@ class StepResult:
     param_norm: Optional[float]
     update_norm: Optional[float]
     clip_coef: Optional[float]
+    skipped: Optional[bool] = None
+    converted: Optional[int] = None
+    groups: Optional[List[Json]] = None
 
 
 def _segment(name: str) -> str:
@@ -82,6 +89,16 @@ def _new_group(group: Mapping[str, Any]) -> Json:
             )
         sent["params"] = {"regex": pattern.pattern}
     return sent
+
+
+def _step_result(etag: str, arrays: Arrays, said: Json) -> StepResult:
+    norms = [float(said[name]) for name in ("grad_norm", "param_norm", "update_norm", "clip_coef")]
+    if said["skipped"] not in ("true", "false"):
+        raise ValueError(f"skipped is {said['skipped']!r}, expected true or false")
+    groups = [_events.with_floats(group) for group in json.loads(said["param_groups"])]
+    return StepResult(
+        int(said["step"]), etag, arrays, *norms, said["skipped"] == "true", int(said["converted"]), groups
+    )
 
 
 class Client:
@@ -191,16 +208,23 @@ class Optimizer:
         params: Mapping[str, Any],
         algorithm: str = "adam",
         param_groups: Optional[Sequence[Mapping[str, Any]]] = None,
+        *,
+        schedule: Optional[Mapping[str, Any]] = None,
         **defaults: Any,
     ) -> Json:
-        """Creates it, with these initial values (float32 or float64), and returns its summary.
+        """Creates it, with these initial values (float32 or float64; the 16-bit types become
+        float32), and returns its summary.
 
-        `defaults` are torch's hyperparameters (lr, betas, eps, weight_decay, amsgrad, maximize).
+        `defaults` are torch's hyperparameters (lr, betas, eps, weight_decay, amsgrad, maximize), and
+        what configure() takes. `schedule` is every group's: {"name": "StepLR", "step_size": 30}.
         `param_groups` is a list of {"params": [names], "lr": ..., ...}; left out, one group holds
         every parameter. In place of the list of names may stand re.compile(...) or
         {"regex": "..."}: every parameter in whose name the server finds it, as PCRE2 reads it.
         """
-        spec: Json = {"algorithm": algorithm}
+        own = {name: defaults.pop(name) for name in _settings.GRADIENTS if name in defaults}
+        spec: Json = {"algorithm": algorithm, **_settings.for_json(own)}
+        if schedule is not None:
+            spec["schedule"] = schedule
         if defaults:
             spec["defaults"] = defaults
         if param_groups is not None:
@@ -217,8 +241,23 @@ class Optimizer:
         if_match: Optional[str] = None,
         param_groups: Optional[Sequence[Mapping[str, Any]]] = None,
         minimal: bool = False,
+        grad_scale: Optional[float] = None,
+        nonfinite: Optional[str] = None,
+        max_grad_norm: Optional[float] = None,
+        norm_type: Union[None, float, str] = None,
+        error_if_nonfinite: Optional[bool] = None,
+        clip_value: Optional[float] = None,
+        dtype: Any = None,
     ) -> StepResult:
         """Sends gradients, takes one step, and returns the updated parameters.
+
+        Gradients may be of any of the four types; they are converted to their parameter's. `dtype`
+        ("bfloat16", np.float16, ...) is that of the parameters that come back; None: their own.
+
+        What is done with the gradients of this step, before it and in this order; None stands for
+        the optimizer's own setting, math.inf for no limit: `grad_scale` (they are multiplied with
+        its inverse), `nonfinite` ("error", "skip" or "apply"), `max_grad_norm` with `norm_type` (2
+        or math.inf) and `error_if_nonfinite`, `clip_value`.
 
         `param_groups` is one dict of changed hyperparameters for each group, which stay. With
         `if_match` the step is taken only on the version of that ETag (PreconditionFailed
@@ -230,24 +269,31 @@ class Optimizer:
             headers["Adam-Worker"] = worker
         if if_match is not None:
             headers["If-Match"] = if_match
-        metadata = None
+        metadata = _settings.for_metadata(
+            {
+                "grad_scale": grad_scale,
+                "nonfinite": nonfinite,
+                "max_grad_norm": max_grad_norm,
+                "norm_type": norm_type,
+                "error_if_nonfinite": error_if_nonfinite,
+                "clip_value": clip_value,
+            }
+        )
         if param_groups is not None:
             groups = [dict(group) for group in param_groups]
-            metadata = {"param_groups": json.dumps(groups, allow_nan=False)}
+            metadata["param_groups"] = json.dumps(groups, allow_nan=False)
         body = _safetensors.encode(grads, metadata)
         options: Json = {"body": body, "content_type": _SAFETENSORS, "headers": headers}
-        path = self._path + "/step"
+        path = self._path + "/step" + self._query(dtype=_settings.wire_dtype(dtype))
         if minimal:
             headers["Prefer"] = "return=minimal"
             reply = self._client._request("POST", path, accept=_SAFETENSORS, **options)
             etag = self._etag(reply)
             return StepResult(int(etag.rstrip('"').rpartition("s")[2]), etag, *[None] * 5)
         reply, arrays, said = self._client._tensors("POST", path, **options)
-        names = ("grad_norm", "param_norm", "update_norm", "clip_coef")
         try:
-            stats = [float(said[name]) for name in names]
-            return StepResult(int(said["step"]), self._etag(reply), arrays, *stats)
-        except (KeyError, ValueError) as error:
+            return _step_result(self._etag(reply), arrays, said)
+        except (KeyError, ValueError, TypeError) as error:
             raise _errors.ProtocolError(f"POST {path}: metadata: {error!r}") from None
 
     def param_groups(self, data: Optional[str] = None) -> List[Json]:
@@ -257,10 +303,13 @@ class Optimizer:
         return groups
 
     def add_param_group(self, params: Mapping[str, Any], **options: Any) -> None:
-        """Adds a group of new parameters, as torch's add_param_group does."""
+        """Adds a group of new parameters, as torch's add_param_group does. `options` are its
+        hyperparameters, and `schedule`."""
         specs = []
         for name, value in params.items():
             array = np.asarray(value)
+            if array.dtype.itemsize == 2:  # the 16-bit types, which become float32 there too
+                array = array.astype(np.float32)
             specs.append(
                 {
                     "name": name,
@@ -272,18 +321,29 @@ class Optimizer:
         self._send_json("POST", "/param_groups", {"params": specs, **options})
 
     def patch(self, index: int, **changes: Any) -> Json:
-        """Changes hyperparameters of one group, from the next step on, and returns the group."""
+        """Changes hyperparameters of one group, from the next step on, and returns the group.
+        `schedule` replaces the group's, and starts from its lr; None takes it away."""
         reply = self._send_json("PATCH", f"/param_groups/{index}", changes)
         group: Json = json.loads(reply.body.tobytes())
         return group
 
-    def params(self) -> Arrays:
-        """The values of all parameters."""
-        return self._client._tensors("GET", self._path + "/params")[1]
+    def configure(self, **settings: Any) -> Json:
+        """Changes what is done with gradients, from the next step on, and returns the summary: the
+        settings of step() (grad_scale, nonfinite, max_grad_norm, norm_type, error_if_nonfinite,
+        clip_value). None is the default."""
+        reply = self._send_json("PATCH", "", _settings.for_json(settings))
+        summary: Json = json.loads(reply.body.tobytes())
+        return summary
 
-    def param(self, name: str) -> "np.ndarray[Any, Any]":
-        """The values of one parameter."""
-        path = f"{self._path}/params/{_segment(name)}"
+    def params(self, dtype: Any = None) -> Arrays:
+        """The values of all parameters, in their own types or all in `dtype`."""
+        query = self._query(dtype=_settings.wire_dtype(dtype))
+        return self._client._tensors("GET", self._path + "/params" + query)[1]
+
+    def param(self, name: str, dtype: Any = None) -> "np.ndarray[Any, Any]":
+        """The values of one parameter, in its own type or in `dtype`."""
+        query = self._query(dtype=_settings.wire_dtype(dtype))
+        path = f"{self._path}/params/{_segment(name)}{query}"
         return self._client._tensors("GET", path)[1][name]
 
     def put_params(self, params: Mapping[str, Any]) -> None:

@@ -1,5 +1,9 @@
 """Safetensors, both ways. Arrays are not copied: encoding gives views of them, decoding gives views
-of the one buffer that was received. Float32 and float64 alone; knows no HTTP."""
+of the one buffer that was received. Four types of numbers; knows no HTTP.
+
+numpy has no bfloat16. Arrays of ml_dtypes.bfloat16 are sent as what they are, and so are torch
+tensors; what comes back is an ml_dtypes.bfloat16 array where that package is installed, and otherwise a
+float32 array of the same values, which is a copy."""
 
 from __future__ import annotations
 
@@ -9,12 +13,22 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
+try:
+    import ml_dtypes
+except ImportError:
+    ml_dtypes = None
+
 MAX_HEADER = 100_000_000
 """Bytes of a header, as the reference implementation has it."""
 
 _ALIGNMENT = 64
-_DTYPES: Dict[str, "np.dtype[Any]"] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_DTYPES: Dict[str, "np.dtype[Any]"] = {
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # its bits
+}
+_CODES = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}
 
 Buffer = Any
 """Whatever has the buffer protocol: bytes, bytearray, an array."""
@@ -31,22 +45,41 @@ class Encoded(NamedTuple):
     length: int
 
 
-def _native(name: str, value: Any) -> "np.ndarray[Any, Any]":
+def _native(name: str, value: Any) -> "Tuple[np.ndarray[Any, Any], str]":
+    """The array to send, row-major and little-endian (itself where it is that already), and its
+    type's code."""
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # which numpy cannot be given
+        import torch
+
+        return value.detach().cpu().contiguous().view(torch.int16).numpy(), "BF16"
     array = np.asarray(value)
-    if array.dtype.newbyteorder("<") not in _CODES:
-        raise TypeError(f"tensor {name!r} has dtype {array.dtype}, expected float32 or float64")
-    # Row-major, little-endian; the array itself where it is that already.
-    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+    code = _CODES.get(array.dtype.name)
+    if code is None:
+        raise TypeError(
+            f"tensor {name!r} has dtype {array.dtype}, expected float32, float64, float16 or bfloat16"
+        )
+    little = array.dtype if code == "BF16" else array.dtype.newbyteorder("<")
+    return np.asarray(array, dtype=little, order="C"), code
+
+
+def _brain(bits: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Bits of bfloat16 as numbers."""
+    if ml_dtypes is not None:
+        return bits.view(ml_dtypes.bfloat16)
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 def encode(tensors: Mapping[str, Any], metadata: Optional[Mapping[str, str]] = None) -> Encoded:
-    """Tensors in the header's order are those of the mapping. The data of float64 tensors stands
-    first, so that every tensor starts at a multiple of its element size."""
-    arrays = {}
+    """Tensors in the header's order are those of the mapping. The data of the widest stands first,
+    so that every tensor starts at a multiple of its element size."""
+    arrays: Dict[str, "np.ndarray[Any, Any]"] = {}
+    codes = {}
     for name, value in tensors.items():
         if not isinstance(name, str):
             raise TypeError(f"tensor name {name!r} is a {type(name).__name__}, expected str")
-        arrays[name] = _native(name, value)
+        arrays[name], codes[name] = _native(name, value)
     order = sorted(arrays, key=lambda name: -arrays[name].itemsize)  # stable
     offsets: Dict[str, Tuple[int, int]] = {}
     at = 0
@@ -58,7 +91,7 @@ def encode(tensors: Mapping[str, Any], metadata: Optional[Mapping[str, str]] = N
         if name == "__metadata__":
             raise ValueError("a tensor cannot be named '__metadata__'")
         header[name] = {
-            "dtype": _CODES[array.dtype],
+            "dtype": codes[name],
             "shape": list(array.shape),
             "data_offsets": list(offsets[name]),
         }
@@ -113,6 +146,7 @@ def _is_count(value: Any) -> bool:
 
 class _Entry(NamedTuple):
     name: str
+    code: str
     dtype: "np.dtype[Any]"
     shape: Tuple[int, ...]
     begin: int
@@ -125,7 +159,7 @@ def _entry(name: str, value: Any) -> _Entry:
     shape, offsets = value["shape"], value["data_offsets"]
     dtype = _DTYPES.get(value["dtype"]) if isinstance(value["dtype"], str) else None
     if dtype is None:
-        raise FormatError(f"tensor {name!r} has dtype {value['dtype']!r}, expected F32 or F64")
+        raise FormatError(f"tensor {name!r} has dtype {value['dtype']!r}, expected {', '.join(_DTYPES)}")
     if not isinstance(shape, list) or not all(map(_is_count, shape)):
         raise FormatError(f"tensor {name!r} has shape {shape!r}, expected a list of sizes")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_count, offsets)):
@@ -133,7 +167,7 @@ def _entry(name: str, value: Any) -> _Entry:
     begin, end = offsets
     if end - begin != math.prod(shape) * dtype.itemsize:
         raise FormatError(f"tensor {name!r}: {end - begin} bytes do not hold {shape} of {dtype}")
-    return _Entry(name, dtype, tuple(shape), begin, end)
+    return _Entry(name, value["dtype"], dtype, tuple(shape), begin, end)
 
 
 def decode(buffer: Buffer) -> Tuple[Dict[str, "np.ndarray[Any, Any]"], Dict[str, str]]:
@@ -152,11 +186,12 @@ def decode(buffer: Buffer) -> Tuple[Dict[str, "np.ndarray[Any, Any]"], Dict[str,
     if at != len(view) - start:
         raise FormatError(f"{len(view) - start} bytes of data, expected {at}")
     tensors = {}
-    for name, dtype, shape, begin, end in entries:
+    for name, code, dtype, shape, begin, end in entries:
         if begin == end:
-            tensors[name] = np.empty(shape, dtype)
-            continue
-        count = (end - begin) // dtype.itemsize
-        array = np.frombuffer(view, dtype, count, start + begin).reshape(shape)
-        tensors[name] = array if array.flags.aligned else array.copy()
+            array = np.empty(shape, dtype)
+        else:
+            count = (end - begin) // dtype.itemsize
+            array = np.frombuffer(view, dtype, count, start + begin).reshape(shape)
+        array = array if array.flags.aligned else array.copy()
+        tensors[name] = _brain(array) if code == "BF16" else array
     return tensors, metadata
