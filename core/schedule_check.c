@@ -86,7 +86,7 @@ static bool check_steps(const subject *c, const char *argument, uint64_t value, 
 
 static bool check_milestones(const subject *c, const uint64_t *milestones, size_t n)
 {
-    char argument[32];
+    char argument[40];
     bool ok = true;
     for (size_t i = 0; ok && i < n; i++) {
         (void)snprintf(argument, sizeof argument, "milestones[%zu]", i);

@@ -1,7 +1,7 @@
 /* internal.h: what the client's files share. Not for its users.
  *
  * Order of dependencies: error, buffer, json <- safetensors <- scatter <- transfer <- request,
- * optimizer. client.c holds the handle itself. */
+ * step_options <- optimizer. client.c holds the handle itself. */
 #ifndef ADAMD_CLIENT_INTERNAL_H
 #define ADAMD_CLIENT_INTERNAL_H
 
@@ -63,6 +63,8 @@ bool adamdc_json_end(adamdc_json *json);
 adamd_status adamdc_json_quote(adamdc_buffer *out, const char *text);
 
 /* --- safetensors.c --------------------------------------------------------------------------- */
+
+#define ADAMDC_SAFETENSORS "application/vnd.safetensors"
 
 #define ADAMDC_MAX_HEADER ((size_t)100000000) /* bytes of a header, as the reference has it */
 
@@ -196,5 +198,32 @@ struct adamd_client {
     adamdc_buffer out_header; /* reused from call to call */
     adamdc_buffer reply;
 };
+
+/* --- step_options.c -------------------------------------------------------------------------- */
+
+#define ADAMDC_MAX_WORKER        128 /* bytes of Adam-Worker */
+#define ADAMDC_MAX_STEP_METADATA 7
+#define ADAMDC_MAX_NUMBER        32 /* bytes of a number's text */
+
+/* The lines of a step's header; `worker` and `if_match` hold two of them. */
+typedef struct adamdc_step_headers {
+    const char *lines[6];
+    char worker[ADAMDC_MAX_WORKER + 32];
+    char if_match[ADAMD_MAX_ETAG + 32];
+} adamdc_step_headers;
+
+/* INVALID_ARGUMENT where a value cannot stand in a header. */
+adamd_status adamdc_step_headers_make(const adamd_step_options *options,
+                                      adamdc_step_headers *headers, adamd_error *error);
+
+/* The metadata of a step; `numbers` hold texts of its values. */
+typedef struct adamdc_step_metadata {
+    adamd_metadata members[ADAMDC_MAX_STEP_METADATA];
+    size_t n;
+    char numbers[ADAMDC_MAX_STEP_METADATA][ADAMDC_MAX_NUMBER];
+} adamdc_step_metadata;
+
+void adamdc_step_metadata_make(const adamd_client *client, const adamd_step_options *options,
+                               adamdc_step_metadata *metadata);
 
 #endif

@@ -7,9 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_PATH    1024
-#define MAX_WORKER  128
-#define SAFETENSORS "application/vnd.safetensors"
+#define MAX_PATH 1024
 
 /* "/v1/optimizers/{name}{rest}" */
 static adamd_status make_path(const adamd_client *client, const char *name, const char *rest,
@@ -133,8 +131,8 @@ adamd_status adamd_create(adamd_client *client, const char *name, const char *op
     if (status != ADAMD_OK) {
         return status;
     }
-    static const char *const headers[] = {"Content-Type: " SAFETENSORS, "Accept: application/json",
-                                          NULL};
+    static const char *const headers[] = {"Content-Type: " ADAMDC_SAFETENSORS,
+                                          "Accept: application/json", NULL};
     adamd_metadata metadata = {"optimizer", optimizer_json};
     adamdc_transfer transfer = {
         .client = client, .method = "PUT", .path = path, .headers = headers};
@@ -144,55 +142,6 @@ adamd_status adamd_create(adamd_client *client, const char *name, const char *op
                         .metadata = &metadata,
                         .n_metadata = optimizer_json != NULL};
     return run(&transfer, &call, error);
-}
-
-/* Whether a header's value can be sent: `limit` visible ASCII characters at most. */
-static bool is_visible(const char *text, size_t limit)
-{
-    size_t n = 0;
-    while (text[n] > ' ' && text[n] < 0x7F) {
-        n++;
-    }
-    return n > 0 && n <= limit && text[n] == '\0';
-}
-
-/* The lines of a step's header; `worker` and `if_match` hold two of them. */
-typedef struct step_headers {
-    const char *lines[6];
-    char worker[MAX_WORKER + 32];
-    char if_match[ADAMD_MAX_ETAG + 32];
-} step_headers;
-
-static adamd_status make_step_headers(const adamd_step_options *options, step_headers *headers,
-                                      adamd_error *error)
-{
-    size_t n = 0;
-    headers->lines[n++] = "Content-Type: " SAFETENSORS;
-    headers->lines[n++] = "Accept: " SAFETENSORS;
-    if (options->worker != NULL) {
-        if (!is_visible(options->worker, MAX_WORKER)) {
-            return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
-                                    "worker '%.128s': expected 1 to 128 visible ASCII characters",
-                                    options->worker);
-        }
-        (void)snprintf(headers->worker, sizeof headers->worker, "Adam-Worker: %s", options->worker);
-        headers->lines[n++] = headers->worker;
-    }
-    if (options->if_match != NULL) {
-        if (!is_visible(options->if_match, ADAMD_MAX_ETAG - 1)) {
-            return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
-                                    "if_match '%.64s': expected an ETag with its quotes",
-                                    options->if_match);
-        }
-        (void)snprintf(headers->if_match, sizeof headers->if_match, "If-Match: %s",
-                       options->if_match);
-        headers->lines[n++] = headers->if_match;
-    }
-    if (options->minimal) {
-        headers->lines[n++] = "Prefer: return=minimal";
-    }
-    headers->lines[n] = NULL;
-    return ADAMD_OK;
 }
 
 static bool take_text(adamdc_json *at, const char *text)
@@ -270,54 +219,6 @@ static adamd_status make_receiving_path(const adamd_client *client, const char *
     return make_path(client, name, whole, path, error);
 }
 
-#define MAX_METADATA 7
-#define MAX_NUMBER   32
-
-/* The metadata of a step; `numbers` hold texts of its values. */
-typedef struct step_metadata {
-    adamd_metadata members[MAX_METADATA];
-    size_t n;
-    char numbers[MAX_METADATA][MAX_NUMBER];
-} step_metadata;
-
-static void add_member(step_metadata *m, const char *key, const char *value)
-{
-    m->members[m->n++] = (adamd_metadata){key, value};
-}
-
-/* A number; 0: the optimizer's own, infinity: the word. */
-static void add_number(step_metadata *m, const char *key, double value, const char *infinity)
-{
-    if (value == 0) {
-        return;
-    }
-    char *text = m->numbers[m->n];
-    (void)snprintf(text, MAX_NUMBER, "%.17g", value);
-    add_member(m, key, isinf(value) && value > 0 ? infinity : text);
-}
-
-static void make_step_metadata(const adamd_client *client, const adamd_step_options *options,
-                               step_metadata *m)
-{
-    const adamd_grad_options *g = &options->grad;
-    const locale_t before = uselocale(client->c_locale); /* numbers have a point */
-    m->n = 0;
-    add_number(m, "grad_scale", g->grad_scale, "inf");
-    add_number(m, "max_grad_norm", g->max_grad_norm, "null");
-    add_number(m, "norm_type", g->norm_type, "inf");
-    add_number(m, "clip_value", g->clip_value, "null");
-    (void)uselocale(before);
-    if (g->nonfinite != NULL) {
-        add_member(m, "nonfinite", g->nonfinite);
-    }
-    if (g->error_if_nonfinite != 0) {
-        add_member(m, "error_if_nonfinite", g->error_if_nonfinite > 0 ? "true" : "false");
-    }
-    if (options->param_groups != NULL) {
-        add_member(m, "param_groups", options->param_groups);
-    }
-}
-
 adamd_status adamd_step(adamd_client *client, const char *name, const adamd_tensor *grads, size_t n,
                         const adamd_tensor *params_out, const adamd_step_options *options,
                         adamd_result *result, adamd_error *error)
@@ -325,19 +226,19 @@ adamd_status adamd_step(adamd_client *client, const char *name, const adamd_tens
     static const adamd_step_options no_options;
     options = options != NULL ? options : &no_options;
     char path[MAX_PATH];
-    step_headers headers;
+    adamdc_step_headers headers;
     const adamd_tensor *into = options->minimal ? NULL : params_out;
     adamd_status status = make_receiving_path(client, name, "/step", into, n, path, error);
     if (status == ADAMD_OK && (grads == NULL || (params_out == NULL && !options->minimal))) {
         status = adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
                                   "adamd_step: expected gradients, and params_out or minimal");
     }
-    status = status == ADAMD_OK ? make_step_headers(options, &headers, error) : status;
+    status = status == ADAMD_OK ? adamdc_step_headers_make(options, &headers, error) : status;
     if (status != ADAMD_OK) {
         return status;
     }
-    step_metadata metadata;
-    make_step_metadata(client, options, &metadata);
+    adamdc_step_metadata metadata;
+    adamdc_step_metadata_make(client, options, &metadata);
     adamdc_stats stats = {0};
     adamdc_transfer transfer = {
         .client = client, .method = "POST", .path = path, .headers = headers.lines};
@@ -363,7 +264,7 @@ adamd_status adamd_get_params(adamd_client *client, const char *name, const adam
     if (status != ADAMD_OK) {
         return status;
     }
-    static const char *const headers[] = {"Accept: " SAFETENSORS, NULL};
+    static const char *const headers[] = {"Accept: " ADAMDC_SAFETENSORS, NULL};
     adamdc_stats stats = {0};
     adamdc_transfer transfer = {
         .client = client, .method = "GET", .path = path, .headers = headers};
@@ -386,7 +287,7 @@ adamd_status adamd_put_params(adamd_client *client, const char *name, const adam
     if (status != ADAMD_OK) {
         return status;
     }
-    static const char *const headers[] = {"Content-Type: " SAFETENSORS, NULL};
+    static const char *const headers[] = {"Content-Type: " ADAMDC_SAFETENSORS, NULL};
     adamdc_transfer transfer = {
         .client = client, .method = "PUT", .path = path, .headers = headers};
     tensor_call call = {.sends = true, .send = params, .n_send = n};

@@ -56,7 +56,10 @@ static unsigned encode(const format *f, double x)
 
 static bool same_double(double a, double b)
 {
-    return memcmp(&a, &b, sizeof a) == 0;
+    uint64_t left, right;
+    memcpy(&left, &a, sizeof left);
+    memcpy(&right, &b, sizeof right);
+    return left == right;
 }
 
 /* ---- from 16 bits ---- */
@@ -201,7 +204,7 @@ static void test_from_float64(void **state)
             check_narrowing(ADAM_FLOAT64, &x, x);
             adam_convert(ADAM_FLOAT32, &narrow, ADAM_FLOAT64, &x, 1);
             const float want = (float)x;
-            assert_true(isnan(x) ? isnan(narrow) : memcmp(&narrow, &want, sizeof want) == 0);
+            assert_true(isnan(x) ? isnan(narrow) : same_double((double)narrow, (double)want));
         }
     }
 }

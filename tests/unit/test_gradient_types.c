@@ -24,7 +24,10 @@ static adam_grad_options settings(size_t i)
 
 static bool same(double a, double b)
 {
-    return memcmp(&a, &b, sizeof a) == 0;
+    uint64_t left, right;
+    memcpy(&left, &a, sizeof left);
+    memcpy(&right, &b, sizeof right);
+    return left == right;
 }
 
 static void assert_same_stats(const adam_step_stats *a, const adam_step_stats *b)

@@ -1,0 +1,85 @@
+/* step_options.c: the options of a step as header lines and metadata. Does no HTTP. */
+#include "internal.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* Whether a header's value can be sent: `limit` visible ASCII characters at most. */
+static bool is_visible(const char *text, size_t limit)
+{
+    size_t n = 0;
+    while (text[n] > ' ' && text[n] < 0x7F) {
+        n++;
+    }
+    return n > 0 && n <= limit && text[n] == '\0';
+}
+
+adamd_status adamdc_step_headers_make(const adamd_step_options *options,
+                                      adamdc_step_headers *headers, adamd_error *error)
+{
+    size_t n = 0;
+    headers->lines[n++] = "Content-Type: " ADAMDC_SAFETENSORS;
+    headers->lines[n++] = "Accept: " ADAMDC_SAFETENSORS;
+    if (options->worker != NULL) {
+        if (!is_visible(options->worker, ADAMDC_MAX_WORKER)) {
+            return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
+                                    "worker '%.128s': expected 1 to 128 visible ASCII characters",
+                                    options->worker);
+        }
+        (void)snprintf(headers->worker, sizeof headers->worker, "Adam-Worker: %s", options->worker);
+        headers->lines[n++] = headers->worker;
+    }
+    if (options->if_match != NULL) {
+        if (!is_visible(options->if_match, ADAMD_MAX_ETAG - 1)) {
+            return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
+                                    "if_match '%.64s': expected an ETag with its quotes",
+                                    options->if_match);
+        }
+        (void)snprintf(headers->if_match, sizeof headers->if_match, "If-Match: %s",
+                       options->if_match);
+        headers->lines[n++] = headers->if_match;
+    }
+    if (options->minimal) {
+        headers->lines[n++] = "Prefer: return=minimal";
+    }
+    headers->lines[n] = NULL;
+    return ADAMD_OK;
+}
+
+static void add_member(adamdc_step_metadata *m, const char *key, const char *value)
+{
+    m->members[m->n++] = (adamd_metadata){key, value};
+}
+
+/* A number; 0: the optimizer's own, infinity: the word. */
+static void add_number(adamdc_step_metadata *m, const char *key, double value, const char *infinity)
+{
+    if (value == 0) {
+        return;
+    }
+    char *text = m->numbers[m->n];
+    (void)snprintf(text, ADAMDC_MAX_NUMBER, "%.17g", value);
+    add_member(m, key, isinf(value) && value > 0 ? infinity : text);
+}
+
+void adamdc_step_metadata_make(const adamd_client *client, const adamd_step_options *options,
+                               adamdc_step_metadata *m)
+{
+    const adamd_grad_options *g = &options->grad;
+    const locale_t before = uselocale(client->c_locale); /* numbers have a point */
+    m->n = 0;
+    add_number(m, "grad_scale", g->grad_scale, "inf");
+    add_number(m, "max_grad_norm", g->max_grad_norm, "null");
+    add_number(m, "norm_type", g->norm_type, "inf");
+    add_number(m, "clip_value", g->clip_value, "null");
+    (void)uselocale(before);
+    if (g->nonfinite != NULL) {
+        add_member(m, "nonfinite", g->nonfinite);
+    }
+    if (g->error_if_nonfinite != 0) {
+        add_member(m, "error_if_nonfinite", g->error_if_nonfinite > 0 ? "true" : "false");
+    }
+    if (options->param_groups != NULL) {
+        add_member(m, "param_groups", options->param_groups);
+    }
+}
