@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *adam_status_text(adam_status status)
@@ -63,6 +64,18 @@ void adam_error_param(adam_error *error, const char *name, size_t name_len)
             drop_cut_character(error->param);
         }
     }
+}
+
+const char *adam_digits(double value, char out[ADAM_MAX_DIGITS])
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        (void)snprintf(out, ADAM_MAX_DIGITS, "%.*g", digits, value);
+        const double back = strtod(out, NULL);
+        if (memcmp(&back, &value, sizeof back) == 0) {
+            break;
+        }
+    }
+    return out;
 }
 
 void adam_error_in_group(adam_error *error, size_t group)

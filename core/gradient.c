@@ -162,9 +162,11 @@ static adam_status refuse(const adam_step_plan *plan, size_t chunk, adam_error *
     const uint64_t index = s.first + at;
     char text[160];
     if (isfinite(value)) { /* it was while it was sent */
-        (void)snprintf(text, sizeof text, "%.17g, too large for %s once %s,", value,
-                       adam_dtype_name(t->dtype),
-                       plan->unscale == 1.0 ? "converted" : "divided by grad_scale");
+        float single;
+        adam_convert(ADAM_FLOAT32, &single, ADAM_FLOAT64, &value, 1);
+        const bool fits = t->dtype == ADAM_FLOAT64 || isfinite(single);
+        (void)snprintf(text, sizeof text, "%s, too large for %s once %s,", ADAM_DIGITS(value),
+                       adam_dtype_name(t->dtype), fits ? "divided by grad_scale" : "converted");
     } else {
         (void)snprintf(text, sizeof text, "%s",
                        isnan(value) ? "NaN"

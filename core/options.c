@@ -32,8 +32,8 @@ static adam_status check_not_negative(const char *name, double value, adam_error
     if (isfinite(value) && value >= 0.0) {
         return ADAM_OK;
     }
-    return adam_error_set(error, ADAM_INVALID_OPTION, "%s is %.17g, expected a finite number >= 0",
-                          name, value);
+    return adam_error_set(error, ADAM_INVALID_OPTION, "%s is %s, expected a finite number >= 0",
+                          name, ADAM_DIGITS(value));
 }
 
 adam_status adam_options_check(const adam_options *options, adam_error *error)
@@ -48,8 +48,8 @@ adam_status adam_options_check(const adam_options *options, adam_error *error)
     for (int i = 0; st == ADAM_OK && i < 2; i++) {
         if (!(options->betas[i] >= 0.0 && options->betas[i] < 1.0)) {
             st = adam_error_set(error, ADAM_INVALID_OPTION,
-                                "betas[%d] is %.17g, expected a number >= 0 and < 1", i,
-                                options->betas[i]);
+                                "betas[%d] is %s, expected a number >= 0 and < 1", i,
+                                ADAM_DIGITS(options->betas[i]));
         }
     }
     return st;
@@ -63,21 +63,20 @@ double adam_grad_unscale(const adam_grad_options *options)
 adam_status adam_grad_options_check(const adam_grad_options *options, adam_error *error)
 {
     if (!(options->grad_scale > 0.0) || !isnormal((float)adam_grad_unscale(options))) {
-        return adam_error_set(
-            error, ADAM_INVALID_OPTION,
-            "grad_scale is %.17g, expected a number > 0 whose inverse is a normal "
-            "float32",
-            options->grad_scale);
+        return adam_error_set(error, ADAM_INVALID_OPTION,
+                              "grad_scale is %s, expected a number > 0 whose inverse is a normal "
+                              "float32",
+                              ADAM_DIGITS(options->grad_scale));
     }
     if (!(options->max_grad_norm >= 0.0)) {
         return adam_error_set(error, ADAM_INVALID_OPTION,
-                              "max_grad_norm is %.17g, expected a finite number >= 0",
-                              options->max_grad_norm);
+                              "max_grad_norm is %s, expected a finite number >= 0",
+                              ADAM_DIGITS(options->max_grad_norm));
     }
     if (!(options->clip_value > 0.0)) {
         return adam_error_set(error, ADAM_INVALID_OPTION,
-                              "clip_value is %.17g, expected a finite number > 0",
-                              options->clip_value);
+                              "clip_value is %s, expected a finite number > 0",
+                              ADAM_DIGITS(options->clip_value));
     }
     return ADAM_OK;
 }

@@ -47,7 +47,8 @@ static bool check_number(const subject *c, const char *argument, double value, b
                          const char *expected)
 {
     return (in_range && isfinite(value)) ||
-           refuse(c, ADAM_INVALID_SCHEDULE, "%s is %.17g, expected %s", argument, value, expected);
+           refuse(c, ADAM_INVALID_SCHEDULE, "%s is %s, expected %s", argument, ADAM_DIGITS(value),
+                  expected);
 }
 
 static bool check_not_negative(const subject *c, const char *argument, double value)
@@ -122,9 +123,9 @@ static bool check_multi_step(const subject *c)
         }
         if (!isfinite(pow(a->gamma, count))) {
             return refuse(c, ADAM_INVALID_SCHEDULE,
-                          "gamma is %.17g and the milestone %llu stands %u times, but that power "
+                          "gamma is %s and the milestone %llu stands %u times, but that power "
                           "of gamma is not finite",
-                          a->gamma, (unsigned long long)a->milestones[i], count);
+                          ADAM_DIGITS(a->gamma), (unsigned long long)a->milestones[i], count);
         }
     }
     return true;
@@ -157,15 +158,16 @@ static bool check_one_cycle_phases(const subject *c)
     one_cycle_place at;
     if (!isfinite(initial_lr) || !isfinite(initial_lr / a->final_div_factor)) {
         return refuse(c, ADAM_INVALID_SCHEDULE,
-                      "max_lr %.17g, divided by div_factor %.17g and then by final_div_factor "
-                      "%.17g, is not finite",
-                      a->max_lr, a->div_factor, a->final_div_factor);
+                      "max_lr %s, divided by div_factor %s and then by final_div_factor "
+                      "%s, is not finite",
+                      ADAM_DIGITS(a->max_lr), ADAM_DIGITS(a->div_factor),
+                      ADAM_DIGITS(a->final_div_factor));
     }
     return one_cycle_find(a, 0, &at) ||
            refuse(c, ADAM_INVALID_SCHEDULE,
-                  "pct_start %.17g of %llu steps makes a first phase of a single step, over whose "
+                  "pct_start %s of %llu steps makes a first phase of a single step, over whose "
                   "length of zero torch divides; choose another pct_start",
-                  a->pct_start, (unsigned long long)one_cycle_total(a));
+                  ADAM_DIGITS(a->pct_start), (unsigned long long)one_cycle_total(a));
 }
 
 static bool check_one_cycle(const subject *c)
@@ -226,8 +228,9 @@ static bool check_child(const adam_schedule *schedule, size_t i, const subject *
         return refuse(c, ADAM_INVALID_SCHEDULE,
                       "total_iters is 0, expected >= 1: torch divides by it at the milestone");
     }
-    return isfinite(s->base_lr) || refuse(c, ADAM_INVALID_SCHEDULE,
-                                          "base_lr is %.17g, expected a finite number", s->base_lr);
+    return isfinite(s->base_lr) ||
+           refuse(c, ADAM_INVALID_SCHEDULE, "base_lr is %s, expected a finite number",
+                  ADAM_DIGITS(s->base_lr));
 }
 
 /* ---- positions ---- */
@@ -322,7 +325,8 @@ static bool check_one_cycle_next(const subject *c, int64_t epoch)
     one_cycle_place at;
     if (epoch > (int64_t)total) {
         return refuse(c, ADAM_SCHEDULE_ENDED,
-                      "it has taken all of its %llu steps; give the group another schedule or none",
+                      "it has taken all of its %llu steps; give the group another schedule "
+                      "or null, with an lr",
                       (unsigned long long)total);
     }
     return check_division(c, !one_cycle_find(a, epoch, &at), epoch);

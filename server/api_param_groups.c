@@ -35,9 +35,14 @@ bool api_add_param_group(api_context *ctx, api_request *rq, reply *r, problem *p
     codec_error error;
     adam_error why;
     creation c = {0};
-    bool done = creation_read_group(ctx->buffers, rq->body->data, rq->body->length, &info.defaults,
-                                    &c, &error) == CODEC_OK ||
-                problem_from_codec(p, &error);
+    const codec_status st =
+        rq->sent == MEDIA_JSON
+            ? creation_read_group(ctx->buffers, rq->body->data, rq->body->length, &info.defaults,
+                                  info.groups, &c, &error)
+            : creation_read_group_safetensors(ctx->buffers, rq->body->data, rq->body->length,
+                                              ctx->config->max_json_body, &info.defaults,
+                                              info.groups, &c, &error);
+    bool done = st == CODEC_OK || problem_from_codec(p, &error);
     if (done && adam_optimizer_add_group(inst->optimizer, c.groups, &why) != ADAM_OK) {
         done = problem_from_adam(p, &why);
     }

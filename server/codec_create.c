@@ -120,9 +120,10 @@ codec_status creation_read_json(buffer_pool *pool, const char *body, size_t leng
 /* ---- one group ---- */
 
 codec_status creation_read_group(buffer_pool *pool, const char *body, size_t length,
-                                 const adam_options *defaults, creation *c, codec_error *error)
+                                 const adam_options *defaults, size_t index, creation *c,
+                                 codec_error *error)
 {
-    *c = (creation){.pool = pool, .defaults = *defaults};
+    *c = (creation){.pool = pool, .defaults = *defaults, .first_group = index};
     codec_status st = json_parse(pool, body, length, &c->doc, error);
     if (st != CODEC_OK) {
         return st;

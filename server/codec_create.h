@@ -13,6 +13,7 @@ typedef struct creation {
     adam_schedule *schedule; /* of groups that do not say otherwise, or NULL */
     adam_group_spec *groups;
     size_t n_groups;
+    size_t first_group; /* index that groups[0] will have */
     json_doc *doc;
     safetensors file;
     tensor_list list;    /* parameters in JSON */
@@ -28,10 +29,16 @@ codec_status creation_read_json(buffer_pool *pool, const char *body, size_t leng
                                 codec_error *error);
 codec_status creation_read_safetensors(buffer_pool *pool, char *body, size_t length,
                                        size_t max_header, creation *c, codec_error *error);
-/* One param group, as in the `param_groups` of a creation: c->groups[0]. What it leaves out comes
- * from `defaults`. */
+/* One param group, as in the `param_groups` of a creation: c->groups[0], to become group `index`.
+ * What it leaves out comes from `defaults`. */
 codec_status creation_read_group(buffer_pool *pool, const char *body, size_t length,
-                                 const adam_options *defaults, creation *c, codec_error *error);
+                                 const adam_options *defaults, size_t index, creation *c,
+                                 codec_error *error);
+/* The same from a safetensors file, whose tensors are the parameters; `__metadata__.param_group`,
+ * optional, holds the rest of the group as JSON. */
+codec_status creation_read_group_safetensors(buffer_pool *pool, char *body, size_t length,
+                                             size_t max_header, const adam_options *defaults,
+                                             size_t index, creation *c, codec_error *error);
 void creation_drop(creation *c);
 
 #endif

@@ -156,7 +156,7 @@ codec_status creation_begin_group(creation *c, const json_doc *doc, const json_v
     static const char *const allowed[] = {CREATION_GROUP_MEMBERS, NULL};
     adam_group_spec *g = &c->groups[c->n_groups];
     char where[32];
-    (void)snprintf(where, sizeof where, "param group %zu", c->n_groups);
+    (void)snprintf(where, sizeof where, "param group %zu", c->first_group + c->n_groups);
     *g = (adam_group_spec){.options = c->defaults, .schedule = c->schedule};
     if (json_type_of(object) != JSON_OBJECT) {
         return creation_wrong_type(where, object, "an object", error);

@@ -107,9 +107,9 @@ static codec_status read_option(const json_doc *doc, const struct option *o,
     return taken ? CODEC_OK
                  : codec_fail(error, CODEC_INVALID_VALUE, "%s of %s is %s, expected %s", o->name,
                               where,
-                              json_type_of(value) == JSON_STRING   ? "another word"
-                              : json_type_of(value) == JSON_NUMBER ? "a number that it cannot be"
-                                                                   : json_type_text(value),
+                              json_type_of(value) == JSON_NUMBER && o->type == OPTION_NORM
+                                  ? "another number"
+                                  : json_type_text(value),
                               o->expected);
 }
 

@@ -311,6 +311,9 @@ static codec_status scan_value(scanner *s)
         s->at += 4;
     } else if (at_text(s, "false")) {
         s->at += 5;
+    } else if (at_text(s, "NaN") || at_text(s, "Infi") || at_text(s, "nan") || at_text(s, "inf")) {
+        return malformed(s, "JSON has no such number; \"NaN\", \"Infinity\" and \"-Infinity\" are "
+                            "written as strings");
     } else {
         return malformed(s, "a value is expected");
     }

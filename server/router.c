@@ -22,7 +22,7 @@ static const route routes[] = {
      ROUTE_QUERY_DTYPE},
     {"GET", OPTIMIZER "/param_groups", api_get_param_groups, ROUTE_NO_BODY, REPLY_AS_JSON, true,
      ROUTE_QUERY_DATA},
-    {"POST", OPTIMIZER "/param_groups", api_add_param_group, ROUTE_JSON, REPLY_AS_JSON, true, 0},
+    {"POST", OPTIMIZER "/param_groups", api_add_param_group, ROUTE_TENSORS, REPLY_AS_JSON, true, 0},
     {"PATCH", OPTIMIZER "/param_groups/{index}", api_patch_param_group, ROUTE_PATCH, REPLY_AS_JSON,
      true, 0},
     {"GET", OPTIMIZER "/params", api_get_params, ROUTE_NO_BODY, REPLY_AS_TENSORS, true,
@@ -153,7 +153,10 @@ static bool take_instance(api_context *ctx, api_request *rq, problem *p)
     }
     rq->instance = inst;
     return inst != NULL ||
-           problem_set(p, PROBLEM_NO_SUCH_OPTIMIZER, "there is no optimizer '%s'", rq->optimizer);
+           problem_set(p, PROBLEM_NO_SUCH_OPTIMIZER, "there is no optimizer '%s'%s", rq->optimizer,
+                       rq->route->handler == api_put_state_dict
+                           ? "; create it first, with the same algorithm, groups and parameters"
+                           : "");
 }
 
 static bool check_if_match(const api_request *rq, problem *p)

@@ -5,7 +5,7 @@
 
 #include "api.h"
 
-typedef enum route_body { ROUTE_NO_BODY, ROUTE_JSON, ROUTE_PATCH, ROUTE_TENSORS } route_body;
+typedef enum route_body { ROUTE_NO_BODY, ROUTE_PATCH, ROUTE_TENSORS } route_body;
 typedef enum route_reply {
     REPLY_AS_JSON,
     REPLY_AS_TENSORS,

@@ -6,12 +6,14 @@
 
 static bool refuse_media(const api_request *rq, const char *content_type, problem *p)
 {
-    const char *expected = rq->route->body == ROUTE_JSON ? "application/json"
-                           : rq->route->body == ROUTE_PATCH
+    const char *expected = rq->route->body == ROUTE_PATCH
                                ? "application/merge-patch+json or application/json"
                                : "application/json or application/vnd.safetensors";
     problem_set(p, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "Content-Type is %.128s, expected %s",
-                content_type != NULL ? content_type : "missing", expected);
+                content_type == NULL      ? "missing"
+                : content_type[0] == '\0' ? "empty"
+                                          : content_type,
+                expected);
     strcpy(p->header, "Content-Type");
     return false;
 }

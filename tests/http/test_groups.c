@@ -76,6 +76,51 @@ static void test_data(void **state)
     assert_has(p, 200, "\"data\": [[[0, 0");
 }
 
+/* A group of any size comes as a file: its tensors are the parameters, the rest stands in the
+ * metadata. What does not fit is refused and changes nothing. */
+static void test_add_file(void **state)
+{
+    static const struct {
+        const char *key, *value;
+        int status;
+        const char *code;
+    } bad[] = {
+        {"param_groups", "{}", 400, "unknown-field"},
+        {"param_group", "{\"params\": [\"x\"]}", 400, "unknown-field"},
+        {"param_group", "{\"momentum\": 1}", 400, "unknown-field"},
+        {"param_group", "[]", 422, "invalid-value"},
+        {"param_group", "{", 400, "malformed-json"},
+        {"param_group", "{\"lr\": -1}", 422, "invalid-option"},
+        {"param_group", "{\"schedule\": {\"name\": \"StepLR\"}}", 422, "invalid-value"},
+    };
+    peer *p = *state;
+    create(p, "file", "{\"params\": {\"w\": [1]}, \"lr\": 0.5}");
+    float x[] = {1, 2, 3};
+    double y[] = {4};
+    const adamd_tensor tensors[] = {vector32("x", x, 3), vector64("y", y, 1)};
+    char *before = state_of(p, "file");
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        file f = file_of(tensors, 2, bad[i].key, bad[i].value);
+        (void)ask_file(p, "POST", at("file", "/param_groups"), NULL, f);
+        assert_problem(p, bad[i].status, bad[i].code, NULL);
+        file_free(&f);
+    }
+    assert_unchanged(p, "file", before);
+    file f = file_of(tensors, 2, "param_group",
+                     "{\"eps\": 1e-6, \"schedule\": {\"name\": \"StepLR\", \"step_size\": 2}}");
+    (void)ask_file(p, "POST", at("file", "/param_groups"), NULL, f);
+    assert_has(p, 201,
+               "{\"name\": \"x\", \"shape\": [3], \"dtype\": \"float32\", \"data\": [1, 2, 3]}");
+    assert_has(p, 201, "{\"name\": \"y\", \"shape\": [1], \"dtype\": \"float64\", \"data\": [4]}");
+    assert_has(p, 201, "\"lr\": 0.5, \"betas\": [0.9, 0.999], \"eps\": 1e-06, ");
+    assert_has(p, 201,
+               "\"initial_lr\": 0.5, \"schedule\": {\"name\": \"StepLR\", \"step_size\": 2, ");
+    assert_header(p, "Location", "/v1/optimizers/file/param_groups/1");
+    (void)ask_file(p, "POST", at("file", "/param_groups"), NULL, f);
+    assert_problem(p, 422, "duplicate-param", NULL);
+    file_free(&f);
+}
+
 /* torch's add_param_group: what it leaves out comes from the optimizer's defaults, its state starts
  * at zero, and the epoch changes. */
 static void test_add(void **state)
@@ -257,7 +302,8 @@ static void test_patch_amsgrad(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_show, clear),
+        cmocka_unit_test_setup(test_add, clear),
+        cmocka_unit_test_setup(test_add_file, clear),
         cmocka_unit_test_setup(test_data, clear),
         cmocka_unit_test_setup(test_add, clear),
         cmocka_unit_test_setup(test_add_refused, clear),

@@ -221,7 +221,7 @@ static void test_content_type(void **state)
         {"POST", "/step", "Content-Type: APPLICATION/JSON ; charset=utf-8", 200},
         {"POST", "/step", "Content-Type: application/vnd.safetensors", 400},
         {"POST", "/step", "Content-Type: application/octet-stream", 400},
-        {"POST", "/param_groups", "Content-Type: application/vnd.safetensors", 415},
+        {"POST", "/param_groups", "Content-Type: text/csv", 415},
         {"POST", "/param_groups", "Content-Type: application/merge-patch+json", 415},
         {"PATCH", "/param_groups/0", "Content-Type: application/octet-stream", 415},
         {"PUT", "/params", "Content-Type: application/yaml", 415},

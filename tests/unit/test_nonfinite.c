@@ -53,7 +53,7 @@ static const struct {
      {{0, 3, 1e300}},
      1,
      "a",
-     "is 1.0000000000000001e+300, too large for float32 "
+     "is 1e+300, too large for float32 "
      "once converted, at element 3 ",
      3},
     {ADAM_FLOAT32,
