@@ -302,10 +302,10 @@ static void test_patch_amsgrad(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_add, clear),
-        cmocka_unit_test_setup(test_add_file, clear),
+        cmocka_unit_test_setup(test_show, clear),
         cmocka_unit_test_setup(test_data, clear),
         cmocka_unit_test_setup(test_add, clear),
+        cmocka_unit_test_setup(test_add_file, clear),
         cmocka_unit_test_setup(test_add_refused, clear),
         cmocka_unit_test_setup(test_patch, clear),
         cmocka_unit_test_setup(test_patch_refused, clear),
