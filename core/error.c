@@ -71,7 +71,7 @@ const char *adam_digits(double value, char out[ADAM_MAX_DIGITS])
     for (int digits = 15; digits <= 17; digits++) {
         (void)snprintf(out, ADAM_MAX_DIGITS, "%.*g", digits, value);
         const double back = strtod(out, NULL);
-        if (memcmp(&back, &value, sizeof back) == 0) {
+        if (!(back < value) && !(back > value)) { /* NaN: any digits do */
             break;
         }
     }
