@@ -81,9 +81,16 @@ static inline adam_schedule *adam_group_schedule(const adam_group *group)
 {
     return group->schedule.memory;
 }
+/* Takes `options` to what a step of the schedule makes of them, the schedule staying where it is.
+ * False where that is not finite. */
+bool adam_schedule_peek(const adam_schedule *schedule, adam_options *options);
 /* A copy of `schedule` in a block of its own; empty for NULL. */
 adam_status adam_schedule_copy(adam_optimizer *optimizer, const adam_schedule *schedule,
                                adam_block *block, adam_error *error);
+/* The same, checked, rewound and started, which may change `options`, those of the group. */
+adam_status adam_group_start_schedule(adam_optimizer *optimizer, size_t group,
+                                      const adam_schedule *given, adam_options *options,
+                                      adam_block *block, adam_error *error);
 
 /* One bit for each parameter, to see a name that comes twice. */
 static inline size_t adam_marks_bytes(size_t n_params)

@@ -142,26 +142,6 @@ static bool grow_arrays(adam_optimizer *o, size_t more_groups, size_t more_param
     return true;
 }
 
-/* The group's schedule, checked, copied to *block and started, which may change `options`. */
-static adam_status start_schedule(adam_optimizer *o, size_t group, const adam_schedule *given,
-                                  adam_options *options, adam_block *block, adam_error *error)
-{
-    adam_status st = adam_schedule_copy(o, given, block, error);
-    adam_schedule *schedule = st == ADAM_OK ? block->memory : NULL;
-    if (schedule == NULL) {
-        return st;
-    }
-    adam_schedule_rewind(schedule);
-    st = adam_schedule_check(schedule, error);
-    if (st == ADAM_OK) {
-        adam_schedule_start(schedule, options);
-    } else {
-        adam_error_in_group(error, group);
-        adam_block_put(o, block);
-    }
-    return st;
-}
-
 /* Appends groups to an optimizer; on an error it is as before. */
 adam_status adam_optimizer_append_groups(adam_optimizer *o, const adam_group_spec *specs,
                                          size_t n_specs, adam_error *error)
@@ -212,8 +192,8 @@ adam_status adam_optimizer_append_groups(adam_optimizer *o, const adam_group_spe
             goto undo;
         }
         adam_group_apply_options(o, o->n_groups - 1, &specs[i].options, &block);
-        st =
-            start_schedule(o, o->n_groups - 1, specs[i].schedule, &g->options, &g->schedule, error);
+        st = adam_group_start_schedule(o, o->n_groups - 1, specs[i].schedule, &g->options,
+                                       &g->schedule, error);
         if (st != ADAM_OK) {
             goto undo;
         }
@@ -341,45 +321,6 @@ void adam_group_apply_options(adam_optimizer *o, size_t group, const adam_option
     if (options->amsgrad) {
         adam_group_place_max(o, group);
     }
-}
-
-adam_status adam_schedule_copy(adam_optimizer *o, const adam_schedule *schedule, adam_block *block,
-                               adam_error *error)
-{
-    *block = (adam_block){0};
-    if (schedule == NULL) {
-        return ADAM_OK;
-    }
-    const size_t bytes = adam_schedule_bytes(schedule);
-    if (!adam_block_get(o, bytes, block)) {
-        return adam_error_no_memory(error, bytes);
-    }
-    memcpy(block->memory, schedule, bytes);
-    return ADAM_OK;
-}
-
-adam_status adam_optimizer_set_schedule(adam_optimizer *o, size_t group,
-                                        const adam_options *options, const adam_schedule *schedule,
-                                        adam_error *error)
-{
-    adam_block max;
-    adam_block block = {0};
-    adam_options started = *options;
-    adam_status st = adam_group_prepare_options(o, group, options, &max, error);
-    if (st == ADAM_OK) { /* without the old schedule there is no excuse for an lr below 0 */
-        st = adam_options_check(options, error);
-    }
-    if (st == ADAM_OK) {
-        st = start_schedule(o, group, schedule, &started, &block, error);
-    }
-    if (st != ADAM_OK) {
-        adam_block_put(o, &max);
-        return st;
-    }
-    adam_group_apply_options(o, group, &started, &max);
-    adam_block_put(o, &o->groups[group].schedule);
-    o->groups[group].schedule = block;
-    return ADAM_OK;
 }
 
 adam_status adam_optimizer_set_options(adam_optimizer *o, size_t group, const adam_options *options,

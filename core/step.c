@@ -137,13 +137,27 @@ static adam_status prepare_overrides(adam_step_plan *plan, const adam_options *g
     return ADAM_OK;
 }
 
-static adam_status check_schedules(const adam_optimizer *o, adam_error *error)
+/* Whether every schedule can take its step, to a rate that can be saved and restored: torch goes on
+ * with an infinite one, and every parameter is lost with the next step. */
+static adam_status check_schedules(const adam_step_plan *plan, adam_error *error)
 {
+    const adam_optimizer *o = plan->optimizer;
     for (size_t i = 0; i < o->n_groups; i++) {
         const adam_schedule *schedule = adam_group_schedule(&o->groups[i]);
-        if (schedule != NULL && adam_schedule_can_step(schedule, error) != ADAM_OK) {
+        adam_options next = plan->groups != NULL ? plan->groups[i] : o->groups[i].options;
+        if (schedule == NULL) {
+            continue;
+        }
+        adam_status st = adam_schedule_can_step(schedule, error);
+        if (st == ADAM_OK && !adam_schedule_peek(schedule, &next)) {
+            st = adam_error_set(error, ADAM_SCHEDULE_ENDED,
+                                "the learning rate after this step would be %s; give the group "
+                                "another schedule or null, with an lr",
+                                ADAM_DIGITS(next.lr));
+        }
+        if (st != ADAM_OK) {
             adam_error_in_group(error, i);
-            return ADAM_SCHEDULE_ENDED;
+            return st;
         }
     }
     return ADAM_OK;
@@ -173,7 +187,7 @@ static adam_status prepare(adam_step_plan *plan, const adam_step_args *args, ada
         st = adam_grad_options_check(&plan->grad_options, error);
     }
     if (st == ADAM_OK) {
-        st = check_schedules(o, error);
+        st = check_schedules(plan, error);
     }
     if (st != ADAM_OK) {
         return st;

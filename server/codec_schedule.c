@@ -116,14 +116,18 @@ static codec_status read_argument(const reader *r, const argument *a, const json
 static codec_status read_epoch(const reader *r, const json_value *value, int64_t *out)
 {
     double number;
-    if (value == NULL || json_type_of(value) != JSON_NUMBER ||
-        !numbers_double(r->doc, value, &number) || number != trunc(number) || number < -1 ||
-        number > (double)ADAM_MAX_SCHEDULE_STEP) {
-        return codec_fail(r->error, CODEC_INVALID_VALUE,
-                          "%s: last_epoch is expected, a whole number from -1 to 2^53", r->label);
+    uint64_t count;
+    const bool is_number = value != NULL && json_type_of(value) == JSON_NUMBER;
+    if (is_number && numbers_uint(r->doc, value, &count)) {
+        *out = (int64_t)count;
+        return CODEC_OK;
     }
-    *out = (int64_t)number;
-    return CODEC_OK;
+    if (is_number && numbers_double(r->doc, value, &number) && !(number < -1) && !(number > -1)) {
+        *out = -1;
+        return CODEC_OK;
+    }
+    return codec_fail(r->error, CODEC_INVALID_VALUE,
+                      "%s: last_epoch is expected, a whole number from -1 to 2^53", r->label);
 }
 
 static codec_status read_position(const reader *r, bool in_sequence, adam_scheduler *out)

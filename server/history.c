@@ -10,7 +10,7 @@
 
 /* Bytes that a page has at first, and records that are looked at under one lock. */
 #define PAGE_BYTES  ((size_t)16 << 10)
-#define FIND_SLICE  1024
+#define FIND_SLICE  4096
 #define MAX_WORKER  128 /* bytes of a worker's name that are kept */
 #define CLOCK_TO_MS 1000000
 
@@ -18,6 +18,9 @@ struct history {
     memory *memory;
     pthread_mutex_t lock;
     ring ring;
+    /* of the last record */
+    uint64_t last_step;
+    bool any, last_skipped;
     /* the ring's, to be read without the lock */
     atomic_uint_fast64_t first, next;
     atomic_size_t bytes;
@@ -33,6 +36,8 @@ typedef struct kept {
     uint32_t n_groups;
     uint16_t worker_length;
     bool skipped;
+    bool after_skipped;   /* so was the record before it */
+    uint64_t step_before; /* of that record */
     group_record groups[];
 } kept;
 
@@ -86,7 +91,9 @@ void history_add(history *h, const step_record *r)
                     .clip_coef = r->clip_coef,
                     .n_groups = (uint32_t)r->n_groups,
                     .worker_length = (uint16_t)worker,
-                    .skipped = r->skipped};
+                    .skipped = r->skipped,
+                    .after_skipped = h->any && h->last_skipped,
+                    .step_before = h->any ? h->last_step : r->step - !r->skipped};
         if (groups > 0) {
             memcpy(k->groups, r->groups, groups);
         }
@@ -94,6 +101,9 @@ void history_add(history *h, const step_record *r)
             memcpy((char *)(k + 1) + groups, r->worker, worker);
         }
     }
+    h->any = true;
+    h->last_step = r->step;
+    h->last_skipped = r->skipped;
     atomic_store(&h->first, h->ring.first);
     atomic_store(&h->next, h->ring.next);
     atomic_store(&h->bytes, h->ring.bytes);
@@ -147,12 +157,16 @@ static bool find_in_slice(history *h, uint64_t step, uint64_t *place, uint64_t *
 {
     pthread_mutex_lock(&h->lock);
     *place = *place > h->ring.first ? *place : h->ring.first;
-    for (int i = 0; i < FIND_SLICE && *place < h->ring.next; i++) {
-        const kept *k = kept_at(h, *place);
-        ++*place;
-        if (k->step == step && !k->skipped) {
-            *after = *place;
+    if (*place < h->ring.next) {
+        ring_cursor c = ring_begin(&h->ring, *place);
+        for (int i = 0; i < FIND_SLICE && c.place < h->ring.next; i++) {
+            size_t length;
+            const kept *k = ring_next(&c, &length);
+            if (k->step == step && !k->skipped) {
+                *after = c.place;
+            }
         }
+        *place = c.place;
     }
     const bool more = *place < h->ring.next;
     pthread_mutex_unlock(&h->lock);
@@ -174,7 +188,7 @@ bool history_find(history *h, uint64_t step, uint64_t *place)
         /* or it is the one right before the first that is here */
         *place = h->ring.first;
         const kept *first = h->ring.first < h->ring.next ? kept_at(h, h->ring.first) : NULL;
-        known = first != NULL && first->step == step + (first->skipped ? 0 : 1);
+        known = first != NULL && first->step_before == step && !first->after_skipped;
     }
     pthread_mutex_unlock(&h->lock);
     return known;

@@ -168,6 +168,22 @@ const void *ring_at(const ring *r, uint64_t place, size_t *length)
     return ring_copied(&at, length);
 }
 
+ring_cursor ring_begin(const ring *r, uint64_t place)
+{
+    const ring_piece *piece = piece_of(r, place);
+    return (ring_cursor){piece, find(piece, place), place};
+}
+
+const void *ring_next(ring_cursor *c, size_t *length)
+{
+    if (c->place == c->piece->first + c->piece->count) {
+        c->piece = c->piece->next;
+        c->at = c->piece->data;
+    }
+    c->place++;
+    return ring_copied(&c->at, length);
+}
+
 size_t ring_copy(const ring *r, uint64_t place, char *to, size_t room, size_t *needed)
 {
     const ring_piece *piece = piece_of(r, place);

@@ -42,6 +42,18 @@ void *ring_add(ring *r, size_t length);
 /* The record at `place`, which is there. */
 const void *ring_at(const ring *r, uint64_t place, size_t *length);
 
+/* A way through records in a row, until the ring changes. */
+typedef struct ring_cursor {
+    const ring_piece *piece;
+    const char *at;
+    uint64_t place; /* of the next record */
+} ring_cursor;
+
+/* Begins at `place`, which is there. */
+ring_cursor ring_begin(const ring *r, uint64_t place);
+/* The record at c->place, which is there; moves on. */
+const void *ring_next(ring_cursor *c, size_t *length);
+
 /* What a record takes in a copy. */
 size_t ring_copied_bytes(size_t length);
 /* Copies whole records from `place` on, which is there, to at most `room` bytes; returns how many,

@@ -273,7 +273,9 @@ static void print_beginning(listener *l, const step_record *first)
         text_add_format(t, "event: gap\ndata: {\"last_event_id\": %llu, \"first_step\": ",
                         (unsigned long long)l->start.last_id);
         if (first != NULL) {
-            text_add_format(t, "%llu}\n\n", (unsigned long long)first->step);
+            /* the step of one that was skipped is that of the one before it */
+            text_add_format(t, "%llu}\n\n",
+                            (unsigned long long)first->step + (first->skipped ? 1 : 0));
         } else {
             text_add_string(t, "null}\n\n");
         }

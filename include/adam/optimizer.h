@@ -242,7 +242,8 @@ typedef struct adam_step_plan adam_step_plan;
  * the caller's: hand it to adam_step_apply or adam_step_discard before any other change of the
  * optimizer; `args->grads` and the data behind it must stay until then. Errors: EMPTY (no
  * gradient), UNKNOWN_PARAM, DUPLICATE_PARAM, SHAPE_MISMATCH, NON_FINITE (with the first index, or
- * for the total norm, without one), INVALID_OPTION, STATE_MISMATCH, SCHEDULE_ENDED, NO_MEMORY. */
+ * for the total norm, without one), INVALID_OPTION, STATE_MISMATCH, SCHEDULE_ENDED (a schedule is
+ * at its end, or would take the rate to infinity), NO_MEMORY. */
 adam_status adam_step_prepare(adam_optimizer *optimizer, const adam_step_args *args,
                               adam_step_plan **plan, adam_error *error);
 

@@ -186,11 +186,33 @@ static void test_find(void **state)
     assert_int_equal(place, 9);
     assert_true(history_find(h, 7, &place));
     assert_int_equal(place, 8);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 5; i++) {
         add(h, 4, true);
     }
     assert_true(history_find(h, 4, &place)); /* skipped ones alone: they come after it */
     assert_int_equal(place, history_first(h));
+    add(h, 4, true); /* and the first of them is gone */
+    assert_false(history_find(h, 4, &place));
+    assert_int_equal(place, history_first(h));
+    add(h, 5, false);
+    assert_false(history_find(h, 4, &place));
+    history_drop(h);
+}
+
+/* Over many pieces, and a range of records that are looked at under one lock. */
+static void test_find_far(void **state)
+{
+    fixture *f = *state;
+    history *h = history_create(f->memory, 20000);
+    uint64_t place;
+    for (uint64_t step = 1; step <= 30000; step++) {
+        add(h, step, false);
+    }
+    for (uint64_t step = 10000; step <= 30000; step += 1000) {
+        assert_true(history_find(h, step, &place));
+        assert_int_equal(place, step);
+    }
+    assert_false(history_find(h, 9999, &place));
     history_drop(h);
 }
 
@@ -442,6 +464,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_reads_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_groups, setup, teardown),
         cmocka_unit_test_setup_teardown(test_idle_is_cheap, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_find_far, setup, teardown),
         cmocka_unit_test_setup_teardown(test_find, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_show_step, setup, teardown),

@@ -166,6 +166,33 @@ static void test_ended(void **state)
     adam_optimizer_free(o);
 }
 
+/* A step that would leave an infinite rate behind, which no state_dict takes back, is refused; and
+ * so is a schedule that begins with one. */
+static void test_infinite(void **state)
+{
+    (void)state;
+    single s;
+    adam_error error = {0};
+    adam_optimizer *o = make_small(NULL);
+    halving(&s, 1);
+    s.schedule.at[0].step.gamma = 1e300;
+    set_schedule(o, 0, &s.schedule);
+    step_small(o, 1);
+    const image before = image_take(o);
+    assert_int_equal(step_with(o, NULL, ADAM_NONFINITE_ERROR, false, &error), ADAM_SCHEDULE_ENDED);
+    assert_non_null(strstr(error.message, "param group 0: the learning rate after this step"));
+    adam_scheduler_default(ADAM_COSINE_ANNEALING_WARM_RESTARTS, &s.schedule.at[0]);
+    s.schedule.at[0].warm_restarts.T_0 = 10;
+    adam_options options = adam_optimizer_group(o, 0).options;
+    options.lr = 1e308;
+    assert_int_equal(adam_optimizer_set_schedule(o, 0, &options, &s.schedule, &error),
+                     ADAM_INVALID_SCHEDULE);
+    assert_unchanged(before, o);
+    options.lr = 1.0;
+    assert_int_equal(adam_optimizer_set_options(o, 0, &options, NULL), ADAM_OK);
+    adam_optimizer_free(o);
+}
+
 /* set_schedule: options and schedule change together or not at all; a new one starts anew; none
  * leaves the rate where it is. */
 static void test_set(void **state)
@@ -252,7 +279,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_once_a_step), cmocka_unit_test(test_not_a_step),
         cmocka_unit_test(test_override),    cmocka_unit_test(test_ended),
-        cmocka_unit_test(test_set),         cmocka_unit_test(test_create),
+        cmocka_unit_test(test_infinite),    cmocka_unit_test(test_set),
+        cmocka_unit_test(test_create),
     };
     return cmocka_run_group_tests_name("step_schedule", tests, NULL, NULL);
 }
