@@ -22,7 +22,7 @@ def restore(pair, _):
     if values.chance(pair.rng, 0.5):
         state = pair.adamd.state_dict()
         wrong_turn(pair)
-        pair.adamd.load_state_dict(state)
+        pair.adamd.load_state_dict(state, "everything")
     else:
         state = pair.peer.request("GET", "/state_dict")
         wrong_turn(pair)

@@ -278,12 +278,41 @@ class State(ClientCase):
             path = Path(folder) / "state.safetensors"
             state.save(path)
             self.assertEqual([path], list(Path(folder).iterdir()))
-            twin.load_state_dict(adamd.StateDict.load(path))
+            twin.load_state_dict(adamd.StateDict.load(path), "everything")
         again = twin.state_dict()
         self.assertSame(again.arrays, state.arrays)
         self.assertEqual(again.header, state.header)
         grads = like(params)
         self.assertSame(twin.step(grads).params, self.opt.step(grads).params)
+
+    def test_restore(self) -> None:
+        """On a server that does not have it, whatever its schedule has made of lr."""
+        params = tensors()
+        twin = self.client.optimizer(self.opt.name + "-twin")
+        schedule = {
+            "name": "OneCycleLR",
+            "max_lr": 0.1,
+            "total_steps": 3,
+            "anneal_strategy": "linear",
+        }
+        self.opt.create(params, schedule=schedule, max_grad_norm=1.0, lr=0.2)
+        for _ in range(3):
+            self.opt.step(like(params))
+        self.assertLess(self.opt.param_groups()[0]["lr"], 0)
+        twin.restore(self.opt.state_dict(), lr=0.2)
+        self.assertEqual(twin.digest(), self.opt.digest())
+        self.assertEqual(twin.summary()["defaults"]["lr"], 0.2)
+        with self.assertRaises(adamd.Conflict):
+            twin.restore(self.opt.state_dict())
+        third = self.client.optimizer(self.opt.name + "-third")
+        broken = self.opt.state_dict()
+        del broken.arrays["exp_avg/" + next(iter(params))]
+        with self.assertRaises(adamd.Unprocessable):
+            third.restore(broken)
+        with self.assertRaises(adamd.NotFound):
+            third.summary()
+        with self.assertRaises(TypeError):
+            twin.load_state_dict(broken)  # type: ignore[call-arg] # there is no default
 
     def test_load_params(self) -> None:
         params = tensors()

@@ -60,6 +60,34 @@ class ThereAndBack(TorchCase):
     def test_adamd_torch_adamd(self) -> None:
         self.each(self.adamd_torch_adamd)
 
+    def test_defaults(self) -> None:
+        """A group that is added later at the server is the one that torch would add."""
+        param = torch.nn.Parameter(torch.zeros(2))
+        options = {"lr": 0.1, "betas": (0.5, 0.9), "eps": 1e-6, "amsgrad": True, "maximize": True}
+        optimizer = torch.optim.Adam([param], **options)
+        handle = self.handle()
+        adamd.torch.from_torch(handle, optimizer, {"w": param})
+        handle.add_param_group({"z": np.zeros(2, np.float32)})
+        group = handle.param_groups()[1]
+        self.assertEqual({key: group[key] for key in options}, {**options, "betas": [0.5, 0.9]})
+
+    def test_scheduler_keys(self) -> None:
+        """What torch's schedulers note in the groups stays with torch, and they go on."""
+        param = torch.nn.Parameter(torch.ones(2))
+        optimizer = torch.optim.Adam([param], lr=0.1)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=20)
+        handle = self.handle()
+        param.grad = torch.ones(2)
+        optimizer.step()
+        scheduler.step()
+        noted = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+        adamd.torch.from_torch(handle, optimizer, {"w": param})
+        adamd.torch.to_torch(handle, optimizer, {"w": param})
+        back = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+        self.assertEqual(back, noted)
+        optimizer.step()
+        scheduler.step()
+
     def test_module(self) -> None:
         """A module, with a frozen parameter, channels_last and groups in an order of their own."""
         model = torch.nn.Sequential(

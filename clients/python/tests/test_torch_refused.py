@@ -76,7 +76,7 @@ class Refused(TorchCase):
         self.refuse("betas of param group 0 are", group(betas=torch.tensor([0.9, 0.99])))
         self.refuse("betas.0. of param group 0 is a tensor", group(betas=(torch.tensor(0.9), 0.99)))
         self.refuse(
-            "has the key 'max_momentum', which adamd knows nothing of", group(max_momentum=1)
+            "has the key 'layer_decay', which adamd knows nothing of", group(layer_decay=1)
         )
         self.refuse("lr of param group 0 is nan, expected a finite", group(lr=float("nan")))
         self.refuse("amsgrad of param group 0 is 1, expected True or False", group(amsgrad=1))

@@ -92,12 +92,19 @@ def _new_group(group: Mapping[str, Any]) -> Json:
 
 
 def _step_result(etag: str, arrays: Arrays, said: Json) -> StepResult:
-    norms = [float(said[name]) for name in ("grad_norm", "param_norm", "update_norm", "clip_coef")]
     if said["skipped"] not in ("true", "false"):
         raise ValueError(f"skipped is {said['skipped']!r}, expected true or false")
-    groups = [_events.with_floats(group) for group in json.loads(said["param_groups"])]
     return StepResult(
-        int(said["step"]), etag, arrays, *norms, said["skipped"] == "true", int(said["converted"]), groups
+        step=int(said["step"]),
+        etag=etag,
+        params=arrays,
+        grad_norm=float(said["grad_norm"]),
+        param_norm=float(said["param_norm"]),
+        update_norm=float(said["update_norm"]),
+        clip_coef=float(said["clip_coef"]),
+        skipped=said["skipped"] == "true",
+        converted=int(said["converted"]),
+        groups=[_events.with_floats(group) for group in json.loads(said["param_groups"])],
     )
 
 
@@ -365,7 +372,23 @@ class Optimizer:
         _, arrays, metadata = self._client._tensors("GET", self._path + "/state_dict")
         return StateDict(arrays, metadata)
 
-    def load_state_dict(self, state: StateDict, load: str = "everything") -> None:
+    def restore(self, state: StateDict, **defaults: Any) -> None:
+        """Creates this optimizer as `state` is, on a server that does not have it. `defaults` are
+        hyperparameters for groups that are added later: a state_dict has none. Where the state
+        does not load, the optimizer is removed again."""
+        groups = []
+        for group in state.header["param_groups"]:
+            # what a schedule made of these may lie beyond what can be asked for; loading sets them
+            skip = {"lr", "betas", "initial_lr", "schedule"} if "schedule" in group else set()
+            groups.append({k: v for k, v in group.items() if k not in skip})
+        self.create(state.part("params"), state.header["algorithm"], groups, **defaults)
+        try:
+            self.load_state_dict(state, "everything")
+        except BaseException:
+            self.delete()  # it is not what the caller wanted
+            raise
+
+    def load_state_dict(self, state: StateDict, load: str) -> None:
         """load="everything" makes this optimizer what `state` is, bit for bit; it must have the
         same groups of the same parameters. load="params" takes the values of the parameters alone;
         moments, step counts and options stay."""

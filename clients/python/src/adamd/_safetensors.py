@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 import numpy as np
 
 try:
-    import ml_dtypes
+    import ml_dtypes  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
     ml_dtypes = None
 

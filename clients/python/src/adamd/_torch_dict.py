@@ -35,13 +35,14 @@ _FLAGS: Dict[str, Any] = {
 }
 _SWITCHES = {"amsgrad": False, "maximize": False}
 _NUMBERS = ("lr", "eps", "weight_decay")
-# A torch scheduler's note of the rate it began with: it decides no step, and stays with torch.
-_KEPT_BY_TORCH = {"initial_lr"}
+# Notes that torch's schedulers keep in a group (torch.optim.lr_scheduler, swa_utils): they decide
+# no step, and stay with torch.
+KEPT_BY_TORCH = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr")
 _KNOWN = {
     *_NUMBERS,
     *_SWITCHES,
     *_FLAGS,
-    *_KEPT_BY_TORCH,
+    *KEPT_BY_TORCH,
     *("params", "param_names", "betas", "decoupled_weight_decay"),
 }
 
@@ -118,7 +119,7 @@ def check_flags(group: Mapping[str, Any], where: str) -> None:
             )
 
 
-def _options(group: Mapping[str, Any], where: str) -> Dict[str, Any]:
+def options_of(group: Mapping[str, Any], where: str) -> Dict[str, Any]:
     """A torch group's hyperparameters as adamd writes them."""
     for key in group:
         if key not in _KNOWN:
@@ -265,7 +266,7 @@ def to_adamd(
     steps: Dict[str, int] = {}
     head_groups = []
     for i, group in enumerate(groups):
-        options = _options(group, f"param group {i}")
+        options = options_of(group, f"param group {i}")
         head_groups.append({"params": [by_id[key] for key in group["params"]], **options})
         for key in group["params"]:
             name = by_id[key]

@@ -42,8 +42,8 @@ def from_torch(
     drop_extras: bool = False,
 ) -> None:
     """Makes the optimizer at the server what torch's is: parameters, groups in their order,
-    hyperparameters, moments, step counts. Creates it where there is none of that name; one that is
-    there must have the same algorithm and the same groups of the same parameters.
+    hyperparameters, moments, step counts. Creates it where there is none of that name, with torch's
+    defaults for groups that are added later; one that is there must have the same algorithm and the same groups of the same parameters.
 
     torch has no step count of the optimizer, only one for each parameter; `step` is the
     optimizer's, by default the largest of those. Parameters of the model that the optimizer does
@@ -55,12 +55,12 @@ def from_torch(
     try:
         summary = handle.summary()
     except NotFound:
-        _create(handle, state)
+        handle.restore(state, **_torch_dict.options_of(optimizer.defaults, "the defaults"))
         return
     there = {key: summary[key] for key in _torch_dict.HEAD_DEFAULTS if key in summary}
     there["param_groups"] = handle.param_groups(data="none")
     _torch_dict.check_extras(there, drop_extras)
-    handle.load_state_dict(state)
+    handle.load_state_dict(state, "everything")
 
 
 def to_torch(
@@ -74,8 +74,8 @@ def to_torch(
     and its model, in place. It must have the same algorithm and the same groups of the same
     parameters, whatever their order within a group.
 
-    torch's own `foreach`, `fused`, `param_names` and, where adamd has none, `initial_lr` stay as
-    they are. `drop_extras` leaves behind what a torch optimizer does not do by itself: schedules,
+    torch's own `foreach`, `fused`, `param_names` and what its schedulers noted in the groups
+    (`max_lr`, ...; `initial_lr` where adamd has none) stay as they are. `drop_extras` leaves behind what a torch optimizer does not do by itself: schedules,
     clipping and other gradient settings.
     """
     named, groups = _names(optimizer, model)
@@ -101,9 +101,12 @@ def to_torch(
             _check_fits(name, values[name], named[name])
     converted = _torch_dict.to_torch(state, groups, drop_extras, like, _counter())
     for group, own in zip(converted["param_groups"], optimizer.param_groups):
-        for key in ("foreach", "fused", "initial_lr", "param_names"):
-            if key in own and (key != "initial_lr" or key not in group):
+        for key in ("foreach", "fused", "param_names"):
+            if key in own:
                 group[key] = own[key]
+        for key in _torch_dict.KEPT_BY_TORCH:
+            if key in own:
+                group.setdefault(key, own[key])
         if "decoupled_weight_decay" not in own:  # an older torch
             del group["decoupled_weight_decay"]
     optimizer.load_state_dict(converted)
@@ -238,17 +241,3 @@ def _check_fits(name: str, array: "np.ndarray[Any, Any]", param: "torch.Tensor")
         raise ValueError(
             f"the state has {name!r} of shape {list(array.shape)}, the model {list(param.shape)}"
         )
-
-
-def _create(handle: Optimizer, state: StateDict) -> None:
-    header = state.header
-    handle.create(state.part("params"), header["algorithm"], header["param_groups"])
-    moments = [array for name, array in state.arrays.items() if not name.startswith("params/")]
-    fresh = header["step"] == 0 and _torch_dict.all_zero(moments)
-    if fresh:  # that is what was created
-        return
-    try:
-        handle.load_state_dict(state)
-    except BaseException:
-        handle.delete()  # it is not what the caller wanted
-        raise
