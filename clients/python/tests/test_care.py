@@ -33,7 +33,10 @@ class Settings(ClientCase):
             (summary["clip_value"], summary["max_grad_norm"], summary["norm_type"]), (None, 3, 2)
         )
         self.assertIsNone(self.opt.configure(max_grad_norm=math.inf)["max_grad_norm"])
-        for wrong, kind in (({"lr": 1}, adamd.BadRequest), ({"clip_value": 0}, adamd.Unprocessable)):
+        for wrong, kind in (
+            ({"lr": 1}, adamd.BadRequest),
+            ({"clip_value": 0}, adamd.Unprocessable),
+        ):
             with self.assertRaises(kind):
                 self.opt.configure(**wrong)
 
@@ -59,14 +62,19 @@ class Settings(ClientCase):
         bad = {"w": np.array([1, np.nan])}
         with self.assertRaises(adamd.Unprocessable) as caught:
             self.opt.step(bad)
-        self.assertEqual((caught.exception.code, caught.exception.members["index"]), ("non-finite", 1))
+        self.assertEqual(
+            (caught.exception.code, caught.exception.members["index"]), ("non-finite", 1)
+        )
         result = self.opt.step(bad, nonfinite="skip")
         self.assertEqual((result.step, result.skipped, result.update_norm), (0, True, 0))
         self.assertTrue(math.isnan(result.grad_norm) and math.isnan(result.groups[0]["grad_norm"]))
         self.assertEqual(result.params["w"].tolist(), [1, 1])
-        minimal = self.opt.step(bad, nonfinite="skip", minimal=True)
+        etag = self.opt.etag()
+        minimal = self.opt.step(bad, nonfinite="skip", minimal=True, if_match=etag)
+        self.assertEqual(minimal.etag, etag)  # by which to tell that it was skipped
         self.assertEqual(
-            (minimal.step, minimal.skipped, minimal.converted, minimal.groups), (0, None, None, None)
+            (minimal.step, minimal.skipped, minimal.converted, minimal.groups),
+            (0, None, None, None),
         )
         self.assertEqual(self.opt.summary()["skipped"], 2)
         with self.assertRaisesRegex(adamd.Unprocessable, "total norm"):
@@ -96,7 +104,8 @@ class Types(ClientCase):
         self.assertEqual(got.dtype.name, "float32" if ml_dtypes is None else "bfloat16")
         self.assertEqual(got.astype(np.float32).tolist(), [0.10009765625, -2])
         self.assertEqual(
-            self.opt.step({"w": np.ones(2, np.float32)}, dtype="bf16").params["w"].tolist(), got.tolist()
+            self.opt.step({"w": np.ones(2, np.float32)}, dtype="bf16").params["w"].tolist(),
+            got.tolist(),
         )
 
     @unittest.skipUnless(ml_dtypes, "ml_dtypes is not installed")
@@ -121,6 +130,27 @@ class Types(ClientCase):
             torch.zeros(1, 2).lerp(grad.float(), 0.1).tolist(),
         )
 
+    @unittest.skipUnless(torch, "torch is not installed")
+    def test_torch_gradients(self) -> None:
+        """Of each type, as they come: not row-major, with requires_grad, by value exact."""
+        values = [[1.0, -0.5, 3], [0.25, 2, -1]]
+        for name, converted in (("float16", 1), ("bfloat16", 1), ("float32", 0), ("float64", 1)):
+            with self.subTest(name):
+                opt = self.client.optimizer(f"{self.opt.name}-{name}")
+                opt.create({"w": torch.nn.Parameter(torch.zeros(3, 2)), "s": torch.zeros(())})
+                dtype = getattr(torch, name)
+                grad = torch.tensor(values, dtype=dtype, requires_grad=True).T
+                scalar = torch.tensor(2.0, dtype=dtype)
+                result = opt.step({"w": grad, "s": scalar}, dtype=dtype)
+                self.assertEqual(result.converted, 2 * converted)
+                moment = opt.state("w")["exp_avg"]["data"]
+                np.testing.assert_allclose(moment, np.array(values).T / 10, rtol=1e-6)
+        self.opt.create({"w": np.zeros(1)})
+        self.opt.add_param_group({"p": torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))})
+        self.assertSame({"p": self.opt.param("p")}, {"p": np.ones(2, np.float32)})
+        with self.assertRaisesRegex(TypeError, "'w' has dtype int64, expected float32"):
+            self.opt.step({"w": torch.ones(1, dtype=torch.int64)})
+
     def test_names_of_types(self) -> None:
         for given, sent in (("f32", "f32"), ("bfloat16", "bf16"), (np.float64, "f64"),
                             (np.dtype(">f2"), "f16"), (float, "f64"), (None, None)):  # fmt: skip
@@ -143,9 +173,7 @@ class Schedules(ClientCase):
         self.opt.add_param_group({"w": ones}, lr=2, schedule=half)
         self.opt.step({"u": ones})
         self.assertEqual([g["lr"] for g in self.opt.param_groups()], [2, 4, 1])
-        self.assertEqual(
-            self.opt.param_groups()[0]["schedule"], {**half, "last_epoch": 1}
-        )
+        self.assertEqual(self.opt.param_groups()[0]["schedule"], {**half, "last_epoch": 1})
         self.assertEqual(self.opt.patch(1, lr=8, schedule=half)["initial_lr"], 8)
         self.assertNotIn("schedule", self.opt.patch(0, schedule=None))
         self.opt.step({"u": ones}, param_groups=[{}, {}, {"lr": 6}])

@@ -78,6 +78,23 @@ class Life(ClientCase):
         self.assertSame({"c": self.opt.param("c")}, {"c": np.array([np.inf, 1.5], np.float32)})
         self.assertEqual(self.opt.param("d").shape, (0, 2))
 
+    def test_add_large_group(self) -> None:
+        """More than a body of JSON may hold, which a group need not stay under."""
+        self.opt.create({"w": np.zeros(1)}, eps=0.5)
+        large = RNG.standard_normal(1 << 20)
+        half = {"name": "ExponentialLR", "gamma": 0.5}
+        self.opt.add_param_group(
+            {"x": large, "h": np.ones(2, np.float16)}, betas=(0.5, 0.75), schedule=half
+        )
+        group = self.opt.param_groups(data="none")[1]
+        self.assertEqual([p["name"] for p in group["params"]], ["x", "h"])
+        self.assertEqual((group["betas"], group["eps"]), ([0.5, 0.75], 0.5))
+        self.assertEqual(group["schedule"]["last_epoch"], 0)
+        self.assertSame(
+            {name: self.opt.param(name) for name in "xh"},
+            {"x": large, "h": np.ones(2, np.float32)},
+        )
+
     def test_groups_by_regex(self) -> None:
         names = ("nn1.weight", "nn1.bias", "nn2.weight", "caf\u00e9/bias", "a\nb")
         params = {name: np.ones(1, np.float32) for name in names}
@@ -285,35 +302,6 @@ class State(ClientCase):
         grads = like(params)
         self.assertSame(twin.step(grads).params, self.opt.step(grads).params)
 
-    def test_restore(self) -> None:
-        """On a server that does not have it, whatever its schedule has made of lr."""
-        params = tensors()
-        twin = self.client.optimizer(self.opt.name + "-twin")
-        schedule = {
-            "name": "OneCycleLR",
-            "max_lr": 0.1,
-            "total_steps": 3,
-            "anneal_strategy": "linear",
-        }
-        self.opt.create(params, schedule=schedule, max_grad_norm=1.0, lr=0.2)
-        for _ in range(3):
-            self.opt.step(like(params))
-        self.assertLess(self.opt.param_groups()[0]["lr"], 0)
-        twin.restore(self.opt.state_dict(), lr=0.2)
-        self.assertEqual(twin.digest(), self.opt.digest())
-        self.assertEqual(twin.summary()["defaults"]["lr"], 0.2)
-        with self.assertRaises(adamd.Conflict):
-            twin.restore(self.opt.state_dict())
-        third = self.client.optimizer(self.opt.name + "-third")
-        broken = self.opt.state_dict()
-        del broken.arrays["exp_avg/" + next(iter(params))]
-        with self.assertRaises(adamd.Unprocessable):
-            third.restore(broken)
-        with self.assertRaises(adamd.NotFound):
-            third.summary()
-        with self.assertRaises(TypeError):
-            twin.load_state_dict(broken)  # type: ignore[call-arg] # there is no default
-
     def test_load_params(self) -> None:
         params = tensors()
         twin = self.client.optimizer(self.opt.name + "-twin")
@@ -323,6 +311,8 @@ class State(ClientCase):
         twin.load_state_dict(self.opt.state_dict(), load="params")
         self.assertSame(twin.params(), self.opt.params())
         self.assertEqual((twin.summary()["step"], twin.param_groups()[0]["lr"]), (0, 0.3))
+        with self.assertRaises(TypeError):
+            twin.load_state_dict(self.opt.state_dict())  # there is no default
         with self.assertRaisesRegex(ValueError, "load is 'all', expected 'params' or 'everything'"):
             twin.load_state_dict(self.opt.state_dict(), load="all")
 

@@ -58,7 +58,9 @@ class Encode(unittest.TestCase):
 
     def test_refuses(self) -> None:
         for value in (np.zeros(2, np.int64), np.zeros(2, np.uint16), [1, 2], "x"):
-            with self.assertRaisesRegex(TypeError, "expected float32, float64, float16 or bfloat16"):
+            with self.assertRaisesRegex(
+                TypeError, "expected float32, float64, float16 or bfloat16"
+            ):
                 st.encode({"a": value})
         with self.assertRaises(TypeError):
             st.encode({1: np.zeros(2)})

@@ -61,32 +61,35 @@ class ThereAndBack(TorchCase):
         self.each(self.adamd_torch_adamd)
 
     def test_defaults(self) -> None:
-        """A group that is added later at the server is the one that torch would add."""
-        param = torch.nn.Parameter(torch.zeros(2))
-        options = {"lr": 0.1, "betas": (0.5, 0.9), "eps": 1e-6, "amsgrad": True, "maximize": True}
-        optimizer = torch.optim.Adam([param], **options)
-        handle = self.handle()
-        adamd.torch.from_torch(handle, optimizer, {"w": param})
-        handle.add_param_group({"z": np.zeros(2, np.float32)})
-        group = handle.param_groups()[1]
-        self.assertEqual({key: group[key] for key in options}, {**options, "betas": [0.5, 0.9]})
+        """A group that is added later at the server is the one that torch would add, whatever the
+        options of the groups that were there."""
+        keys = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
+        rare = {"lr": 0.1, "betas": (0.5, 0.9), "eps": 1e-6, "weight_decay": 0.25}
+        for kind, options in (
+            ("Adam", {**rare, "amsgrad": True, "maximize": True}),
+            ("AdamW", rare),
+            ("AdamW", {}),
+        ):
+            with self.subTest(kind=kind, options=options):
+                w, z = (torch.nn.Parameter(torch.zeros(2)) for _ in "wz")
+                own = {"params": [w], "lr": 3.0, "betas": (0.25, 0.5), "weight_decay": 0.0}
+                optimizer, handle = getattr(torch.optim, kind)([own], **options), self.handle()
+                adamd.torch.from_torch(handle, optimizer, {"w": w})
+                optimizer.add_param_group({"params": [z]})
+                handle.add_param_group({"z": np.zeros(2, np.float32)})
+                for mine, theirs in zip(optimizer.param_groups, handle.param_groups()):
+                    expected = {key: mine[key] for key in keys}
+                    expected["betas"] = list(mine["betas"])
+                    self.assertEqual({key: theirs[key] for key in keys}, expected)
 
-    def test_scheduler_keys(self) -> None:
-        """What torch's schedulers note in the groups stays with torch, and they go on."""
-        param = torch.nn.Parameter(torch.ones(2))
-        optimizer = torch.optim.Adam([param], lr=0.1)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=20)
+    def test_defaults_of_one_that_is_there(self) -> None:
+        """Loading changes no defaults: a state has none."""
+        w = torch.nn.Parameter(torch.zeros(2))
         handle = self.handle()
-        param.grad = torch.ones(2)
-        optimizer.step()
-        scheduler.step()
-        noted = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-        adamd.torch.from_torch(handle, optimizer, {"w": param})
-        adamd.torch.to_torch(handle, optimizer, {"w": param})
-        back = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-        self.assertEqual(back, noted)
-        optimizer.step()
-        scheduler.step()
+        handle.create({"w": w}, lr=0.5)
+        adamd.torch.from_torch(handle, torch.optim.Adam([w], lr=0.1), {"w": w})
+        self.assertEqual(handle.param_groups()[0]["lr"], 0.1)
+        self.assertEqual(handle.summary()["defaults"]["lr"], 0.5)
 
     def test_module(self) -> None:
         """A module, with a frozen parameter, channels_last and groups in an order of their own."""

@@ -76,9 +76,11 @@ class Refused(TorchCase):
         self.refuse("betas of param group 0 are", group(betas=torch.tensor([0.9, 0.99])))
         self.refuse("betas.0. of param group 0 is a tensor", group(betas=(torch.tensor(0.9), 0.99)))
         self.refuse(
-            "has the key 'layer_decay', which adamd knows nothing of", group(layer_decay=1)
+            "key 'layer_decay', which adamd knows nothing of; expected .* .initial_lr, max_lr",
+            group(layer_decay=1),
         )
         self.refuse("lr of param group 0 is nan, expected a finite", group(lr=float("nan")))
+        self.refuse("lr of param group 0 is -0.5, expected at least 0", group(lr=-0.5))
         self.refuse("amsgrad of param group 0 is 1, expected True or False", group(amsgrad=1))
         self.refuse("state of 'w' has 'momentum_buffer'", state(momentum_buffer=w))
         self.refuse("state of 'w' has no 'exp_avg'", state(exp_avg=None))
@@ -92,6 +94,43 @@ class Refused(TorchCase):
         self.refuse(
             "True in some param groups and False in others",
             lambda: adamd.torch.from_torch(handle, two, {"a": mixed[0], "b": mixed[1]}),
+        )
+        self.assertEqual(self.client.list(handle.name), [])
+
+    def test_rate_below_0(self) -> None:
+        """Where a schedule of adamd's has taken it: torch can be told so, and not tell it back."""
+        w = torch.nn.Parameter(torch.zeros(2))
+        optimizer, handle = torch.optim.Adam([w]), self.handle()
+        cycle = {"name": "OneCycleLR", "max_lr": 0.1, "total_steps": 3}
+        handle.create({"w": w}, schedule={**cycle, "anneal_strategy": "linear"})
+        for _ in range(3):
+            handle.step({"w": torch.ones(2)})
+        adamd.torch.to_torch(handle, optimizer, {"w": w}, drop_extras=True)
+        rate = optimizer.param_groups[0]["lr"]
+        self.assertEqual(rate, handle.param_groups()[0]["lr"])
+        self.assertLess(rate, 0)
+        before = handle.digest()
+
+        def back(to: adamd.Optimizer):
+            return lambda: adamd.torch.from_torch(to, optimizer, {"w": w}, drop_extras=True)
+
+        for to in (handle, self.handle()):
+            self.refuse(
+                "lr of param group 0 is -0.04.* at least 0: .* OneCycleLR .* set lr", back(to)
+            )
+        self.assertEqual(handle.digest(), before)
+        optimizer.param_groups[0]["lr"] = 0.01
+        back(handle)()
+        self.assertEqual(handle.param_groups()[0]["lr"], 0.01)
+
+    def test_defaults(self) -> None:
+        """Defaults of torch's that adamd does not have, where it would be created."""
+        w = torch.nn.Parameter(torch.zeros(2))
+        optimizer, handle = torch.optim.Adam([w], fused=False, foreach=False), self.handle()
+        optimizer.defaults["foreach"] = True
+        self.refuse(
+            "foreach of optimizer.defaults is True",
+            lambda: adamd.torch.from_torch(handle, optimizer, {"w": w}),
         )
         self.assertEqual(self.client.list(handle.name), [])
 

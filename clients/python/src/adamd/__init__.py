@@ -6,7 +6,7 @@ opt.create({"w": w, "b": b}, lr=0.01)
 params = opt.step({"w": dw, "b": db}).params
 """
 
-from ._client import Client, Optimizer, StepResult
+from ._client import Client, Optimizer
 from ._errors import (
     BadRequest,
     Conflict,
@@ -23,6 +23,7 @@ from ._errors import (
 )
 from ._events import Event
 from ._state import StateDict
+from ._step import StepResult
 
 __version__ = "0.1.0"
 

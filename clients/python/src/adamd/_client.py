@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 from urllib.parse import quote, urlencode
 
 import numpy as np
 
-from . import _errors, _events, _safetensors, _settings
+from . import _errors, _events, _safetensors, _settings, _step
 from ._state import StateDict
+from ._step import StepResult
+from ._text import utf8
 from ._transport import Reply, Transport
 
 _SAFETENSORS = "application/vnd.safetensors"
@@ -22,51 +22,16 @@ Arrays = Dict[str, "np.ndarray[Any, Any]"]
 Json = Dict[str, Any]
 
 
-@dataclass
-class StepResult:
-    """What a step did. `params` are the updated values of the parameters that took part; they and
-    what follows are None after a step with minimal=True. `etag` fits the next `if_match`.
-
-    `skipped`: it was left out for a gradient that is not finite, and nothing has changed.
-    `converted`: gradients whose type was not their parameter's. `groups` has the norms and the
-    coefficient of each param group."""
-
-    step: int
-    etag: str
-    params: Optional[Arrays]
-    grad_norm: Optional[float]
-    param_norm: Optional[float]
-    update_norm: Optional[float]
-    clip_coef: Optional[float]
-    skipped: Optional[bool] = None
-    converted: Optional[int] = None
-    groups: Optional[List[Json]] = None
-
-
 def _segment(name: str) -> str:
     """A name as one segment of a path. Dots alone would mean "here" or "above"."""
-    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
+    return (
+        name.replace(".", "%2E") if name in (".", "..") else quote(utf8("the name", name), safe="")
+    )
 
 
 def _json_body(value: Any) -> _safetensors.Encoded:
     text = json.dumps(value, allow_nan=False).encode("utf-8")
     return _safetensors.Encoded([text], len(text))
-
-
-def _to_json(array: "np.ndarray[Any, Any]") -> Any:
-    """Nested lists, with the protocol's strings for what JSON cannot say."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, list):
-            return [convert(item) for item in value]
-        if math.isnan(value):
-            return "NaN"
-        if math.isinf(value):
-            return "Infinity" if value > 0 else "-Infinity"
-        return value
-
-    nested = array.tolist()
-    return nested if np.isfinite(array).all() else convert(nested)
 
 
 def _from_json(nested: Any, dtype: str, shape: Sequence[int]) -> "np.ndarray[Any, Any]":
@@ -78,6 +43,9 @@ def _new_group(group: Mapping[str, Any]) -> Json:
     """A param group for a creation, whose "params" may be a compiled pattern."""
     sent = dict(group)
     pattern = sent.get("params")
+    if isinstance(pattern, (list, tuple)):
+        for name in pattern:
+            utf8("the parameter name", str(name))
     if isinstance(pattern, re.Pattern):
         if not isinstance(pattern.pattern, str):
             raise TypeError(f"params is {pattern!r}, a pattern of bytes; names are str")
@@ -89,23 +57,6 @@ def _new_group(group: Mapping[str, Any]) -> Json:
             )
         sent["params"] = {"regex": pattern.pattern}
     return sent
-
-
-def _step_result(etag: str, arrays: Arrays, said: Json) -> StepResult:
-    if said["skipped"] not in ("true", "false"):
-        raise ValueError(f"skipped is {said['skipped']!r}, expected true or false")
-    return StepResult(
-        step=int(said["step"]),
-        etag=etag,
-        params=arrays,
-        grad_norm=float(said["grad_norm"]),
-        param_norm=float(said["param_norm"]),
-        update_norm=float(said["update_norm"]),
-        clip_coef=float(said["clip_coef"]),
-        skipped=said["skipped"] == "true",
-        converted=int(said["converted"]),
-        groups=[_events.with_floats(group) for group in json.loads(said["param_groups"])],
-    )
 
 
 class Client:
@@ -150,7 +101,7 @@ class Client:
         found: List[Json] = []
         query: Dict[str, Any] = {"limit": page}
         if prefix:
-            query["prefix"] = prefix
+            query["prefix"] = utf8("the prefix", prefix)
         while True:
             reply = self._json("GET", "/v1/optimizers?" + urlencode(query))
             found += reply["optimizers"]
@@ -222,11 +173,12 @@ class Optimizer:
         """Creates it, with these initial values (float32 or float64; the 16-bit types become
         float32), and returns its summary.
 
-        `defaults` are torch's hyperparameters (lr, betas, eps, weight_decay, amsgrad, maximize), and
-        what configure() takes. `schedule` is every group's: {"name": "StepLR", "step_size": 30}.
-        `param_groups` is a list of {"params": [names], "lr": ..., ...}; left out, one group holds
-        every parameter. In place of the list of names may stand re.compile(...) or
-        {"regex": "..."}: every parameter in whose name the server finds it, as PCRE2 reads it.
+        `defaults` are torch's hyperparameters (lr, betas, eps, weight_decay, amsgrad, maximize),
+        and what configure() takes. `schedule` is that of every group that names none:
+        {"name": "StepLR", "step_size": 30}. `param_groups` is a list of {"params": [names],
+        "lr": ..., ...}; left out, one group holds every parameter. In place of the list of names
+        may stand re.compile(...) or {"regex": "..."}: every parameter in whose name the server
+        finds it, as PCRE2 reads it.
         """
         own = {name: defaults.pop(name) for name in _settings.GRADIENTS if name in defaults}
         spec: Json = {"algorithm": algorithm, **_settings.for_json(own)}
@@ -268,11 +220,14 @@ class Optimizer:
 
         `param_groups` is one dict of changed hyperparameters for each group, which stay. With
         `if_match` the step is taken only on the version of that ETag (PreconditionFailed
-        otherwise). `minimal` asks for no parameters back. It is sent once and never again: after a
-        ConnectionError the step may have been taken, and `etag()` tells.
+        otherwise). `minimal` asks for neither parameters nor statistics back; StepResult says what
+        is left. It is sent once and never again: after a ConnectionError the step may have been
+        taken, and `etag()` tells.
         """
         headers = {}
         if worker is not None:
+            if not worker.isascii():  # which a header is not sure to carry
+                raise ValueError(f"worker is {worker!r}, expected visible ASCII characters")
             headers["Adam-Worker"] = worker
         if if_match is not None:
             headers["If-Match"] = if_match
@@ -295,11 +250,10 @@ class Optimizer:
         if minimal:
             headers["Prefer"] = "return=minimal"
             reply = self._client._request("POST", path, accept=_SAFETENSORS, **options)
-            etag = self._etag(reply)
-            return StepResult(int(etag.rstrip('"').rpartition("s")[2]), etag, *[None] * 5)
+            return _step.minimal(self._etag(reply))
         reply, arrays, said = self._client._tensors("POST", path, **options)
         try:
-            return _step_result(self._etag(reply), arrays, said)
+            return _step.full(self._etag(reply), arrays, said)
         except (KeyError, ValueError, TypeError) as error:
             raise _errors.ProtocolError(f"POST {path}: metadata: {error!r}") from None
 
@@ -310,22 +264,10 @@ class Optimizer:
         return groups
 
     def add_param_group(self, params: Mapping[str, Any], **options: Any) -> None:
-        """Adds a group of new parameters, as torch's add_param_group does. `options` are its
-        hyperparameters, and `schedule`."""
-        specs = []
-        for name, value in params.items():
-            array = np.asarray(value)
-            if array.dtype.itemsize == 2:  # the 16-bit types, which become float32 there too
-                array = array.astype(np.float32)
-            specs.append(
-                {
-                    "name": name,
-                    "shape": list(array.shape),
-                    "dtype": array.dtype.name,
-                    "data": _to_json(array),
-                }
-            )
-        self._send_json("POST", "/param_groups", {"params": specs, **options})
+        """Adds a group of new parameters, of the types that create() takes, as torch's
+        add_param_group does. `options` are its hyperparameters, and `schedule`."""
+        metadata = {"param_group": json.dumps(options, allow_nan=False)} if options else None
+        self._send_tensors("POST", "/param_groups", params, metadata)
 
     def patch(self, index: int, **changes: Any) -> Json:
         """Changes hyperparameters of one group, from the next step on, and returns the group.
@@ -355,7 +297,7 @@ class Optimizer:
 
     def put_params(self, params: Mapping[str, Any]) -> None:
         """Overwrites all parameters, by name; moments and step counts stay."""
-        self._send_tensors("/params", params, None)
+        self._send_tensors("PUT", "/params", params, None)
 
     def state(self, name: str, data: Optional[str] = None) -> Json:
         """Step, moments and their statistics of one parameter. The "data" of a moment, where it
@@ -373,9 +315,16 @@ class Optimizer:
         return StateDict(arrays, metadata)
 
     def restore(self, state: StateDict, **defaults: Any) -> None:
-        """Creates this optimizer as `state` is, on a server that does not have it. `defaults` are
-        hyperparameters for groups that are added later: a state_dict has none. Where the state
-        does not load, the optimizer is removed again."""
+        """Creates this optimizer as `state` is, on a server that does not have it: schedules and
+        what is done with gradients come with the state. `defaults` are hyperparameters for groups
+        that are added later, which a state_dict has not, as torch's has not. Where the state does
+        not load, the optimizer is removed again."""
+        for name in ("schedule", *_settings.GRADIENTS):
+            if name in defaults:
+                raise TypeError(
+                    f"restore() takes no {name}: it comes with the state; change it afterwards, "
+                    "with configure() or patch()"
+                )
         groups = []
         for group in state.header["param_groups"]:
             # what a schedule made of these may lie beyond what can be asked for; loading sets them
@@ -398,7 +347,7 @@ class Optimizer:
         if load == "params":  # the rest need not travel
             arrays = {"params/" + name: array for name, array in state.part("params").items()}
         metadata = state.metadata if load == "everything" else None
-        self._send_tensors("/state_dict" + self._query(load=load), arrays, metadata)
+        self._send_tensors("PUT", "/state_dict" + self._query(load=load), arrays, metadata)
 
     def digest(self) -> str:
         """The digest "sha256:<hex>" of everything that decides the next step, computed by the
@@ -406,8 +355,8 @@ class Optimizer:
         return str(self._json("GET", "/digest")["digest"])
 
     def history(self, last: Optional[int] = None) -> List[Json]:
-        """The last steps, oldest first: step, time, worker, norms and, by param group, lr and norms.
-        All that the server keeps, or the last `last`."""
+        """The last steps, oldest first: step, time, worker, norms and, by param group, lr and
+        norms. All that the server keeps, or the last `last`."""
         reply = self._json("GET", "/history" + self._query(last=last))
         return [_events.with_floats(record) for record in reply["history"]]
 
@@ -418,8 +367,8 @@ class Optimizer:
 
     def events(self, last_event_id: Optional[int] = None) -> Iterator[_events.Event]:
         """Steps as they come, from the next one on or, with the id of the last event that was seen,
-        from the one after it. Ends when the optimizer is removed (the last event is "removed") or the
-        server stops; close() ends it from this side. Nothing is resumed by itself: after a
+        from the one after it. Ends when the optimizer is removed (the last event is "removed") or
+        the server stops; close() ends it from this side. Nothing is resumed by itself: after a
         ConnectionError, or an end without "removed", call it again with the last id."""
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
         return self._client._events(self._path + "/events", headers)
@@ -456,10 +405,14 @@ class Optimizer:
         return self._client._request(method, self._path + rest, body=_json_body(value))
 
     def _send_tensors(
-        self, rest: str, tensors: Mapping[str, Any], metadata: Optional[Dict[str, str]]
+        self,
+        method: str,
+        rest: str,
+        tensors: Mapping[str, Any],
+        metadata: Optional[Dict[str, str]],
     ) -> None:
         body = _safetensors.encode(tensors, metadata)
-        self._client._request("PUT", self._path + rest, body=body, content_type=_SAFETENSORS)
+        self._client._request(method, self._path + rest, body=body, content_type=_SAFETENSORS)
 
     def _etag(self, reply: Reply) -> str:
         if reply.etag is None:

@@ -10,6 +10,8 @@ from typing import Any, Dict, Mapping
 
 import numpy as np
 
+from ._text import utf8
+
 _DTYPES = {"f4": "float32", "f8": "float64"}
 _NORMS = {"2": 0, "inf": 1}
 _NONFINITE = {"error": 0, "skip": 1, "apply": 2}
@@ -54,7 +56,7 @@ def _f64(value: float) -> bytes:
 
 
 def _string(value: str) -> bytes:
-    text = value.encode("utf-8")
+    text = utf8("the text", value)
     return _u32(len(text)) + text
 
 

@@ -2,8 +2,9 @@
 of the one buffer that was received. Four types of numbers; knows no HTTP.
 
 numpy has no bfloat16. Arrays of ml_dtypes.bfloat16 are sent as what they are, and so are torch
-tensors; what comes back is an ml_dtypes.bfloat16 array where that package is installed, and otherwise a
-float32 array of the same values, which is a copy."""
+tensors, of any type and with requires_grad too; what comes back is an ml_dtypes.bfloat16 array
+where that package is installed, and otherwise a float32 array of the same values, which is a copy.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ import math
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
+
+from ._text import utf8
 
 try:
     import ml_dtypes  # type: ignore[import-not-found,unused-ignore]
@@ -48,15 +51,18 @@ class Encoded(NamedTuple):
 def _native(name: str, value: Any) -> "Tuple[np.ndarray[Any, Any], str]":
     """The array to send, row-major and little-endian (itself where it is that already), and its
     type's code."""
-    if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # which numpy cannot be given
+    if str(getattr(value, "dtype", "")).startswith("torch."):
         import torch
 
-        return value.detach().cpu().contiguous().view(torch.int16).numpy(), "BF16"
+        value = value.detach().cpu()  # a parameter, or on another device: numpy takes neither
+        if value.dtype is torch.bfloat16:  # which numpy cannot be given
+            return value.contiguous().view(torch.int16).numpy(), "BF16"
     array = np.asarray(value)
     code = _CODES.get(array.dtype.name)
     if code is None:
         raise TypeError(
-            f"tensor {name!r} has dtype {array.dtype}, expected float32, float64, float16 or bfloat16"
+            f"tensor {name!r} has dtype {array.dtype}, expected float32, float64, float16 or "
+            "bfloat16"
         )
     little = array.dtype if code == "BF16" else array.dtype.newbyteorder("<")
     return np.asarray(array, dtype=little, order="C"), code
@@ -79,6 +85,7 @@ def encode(tensors: Mapping[str, Any], metadata: Optional[Mapping[str, str]] = N
     for name, value in tensors.items():
         if not isinstance(name, str):
             raise TypeError(f"tensor name {name!r} is a {type(name).__name__}, expected str")
+        utf8("the tensor name", name)
         arrays[name], codes[name] = _native(name, value)
     order = sorted(arrays, key=lambda name: -arrays[name].itemsize)  # stable
     offsets: Dict[str, Tuple[int, int]] = {}
@@ -86,6 +93,8 @@ def encode(tensors: Mapping[str, Any], metadata: Optional[Mapping[str, str]] = N
     for name in order:
         offsets[name] = (at, at + arrays[name].nbytes)
         at += arrays[name].nbytes
+    for key, text in (metadata or {}).items():
+        utf8(f"the metadata {key!r},", text)
     header: Dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     for name, array in arrays.items():
         if name == "__metadata__":
@@ -95,15 +104,15 @@ def encode(tensors: Mapping[str, Any], metadata: Optional[Mapping[str, str]] = N
             "shape": list(array.shape),
             "data_offsets": list(offsets[name]),
         }
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
-    if len(text) > MAX_HEADER:
-        raise ValueError(f"the header takes {len(text)} bytes, expected at most {MAX_HEADER}")
-    parts: List[Union[bytes, memoryview]] = [len(text).to_bytes(8, "little") + text]
+    head = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    head += b" " * (-(8 + len(head)) % _ALIGNMENT)
+    if len(head) > MAX_HEADER:
+        raise ValueError(f"the header takes {len(head)} bytes, expected at most {MAX_HEADER}")
+    parts: List[Union[bytes, memoryview]] = [len(head).to_bytes(8, "little") + head]
     for name in order:
         if arrays[name].nbytes:
             parts.append(arrays[name].reshape(-1).view(np.uint8).data)
-    return Encoded(parts, 8 + len(text) + at)
+    return Encoded(parts, 8 + len(head) + at)
 
 
 def _no_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
@@ -159,7 +168,9 @@ def _entry(name: str, value: Any) -> _Entry:
     shape, offsets = value["shape"], value["data_offsets"]
     dtype = _DTYPES.get(value["dtype"]) if isinstance(value["dtype"], str) else None
     if dtype is None:
-        raise FormatError(f"tensor {name!r} has dtype {value['dtype']!r}, expected {', '.join(_DTYPES)}")
+        raise FormatError(
+            f"tensor {name!r} has dtype {value['dtype']!r}, expected {', '.join(_DTYPES)}"
+        )
     if not isinstance(shape, list) or not all(map(_is_count, shape)):
         raise FormatError(f"tensor {name!r} has shape {shape!r}, expected a list of sizes")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_count, offsets)):

@@ -37,7 +37,7 @@ def for_metadata(settings: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def wire_dtype(dtype: Any) -> Optional[str]:
-    """"bf16", "bfloat16", np.float16, ...: as a query has it. None: not given."""
+    """ "bf16", "bfloat16", np.float16, ...: as a query has it. None: not given."""
     if dtype is None or (isinstance(dtype, str) and dtype in _WIRE.values()):
         return dtype
     name = dtype if isinstance(dtype, str) else str(dtype).replace("torch.", "")

@@ -23,6 +23,10 @@ class StateDict:
     @property
     def header(self) -> Dict[str, Any]:
         """What stands beside the arrays: algorithm, step, param_groups, steps."""
+        if "state_dict" not in self.metadata:
+            raise ValueError(
+                "there is no 'state_dict' in the metadata: these arrays are no whole state"
+            )
         header: Dict[str, Any] = json.loads(self.metadata["state_dict"])
         return header
 
@@ -38,9 +42,10 @@ class StateDict:
 
     def save(self, path: Union[str, "os.PathLike[str]"]) -> None:
         """Writes a safetensors file: beside the path first, then in its place."""
+        parts = _safetensors.encode(self.arrays, self.metadata).parts
         partial = f"{os.fspath(path)}.partial"
         with open(partial, "wb") as file:
-            file.writelines(_safetensors.encode(self.arrays, self.metadata).parts)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -125,7 +125,7 @@ def options_of(group: Mapping[str, Any], where: str) -> Dict[str, Any]:
         if key not in _KNOWN:
             raise ValueError(
                 f"{where} has the key {key!r}, which adamd knows nothing of; expected the keys of "
-                "torch.optim.Adam alone"
+                f"torch.optim.Adam, and of torch's schedulers ({', '.join(KEPT_BY_TORCH)})"
             )
     for key in (*_NUMBERS, "betas"):
         if key not in group:
@@ -135,8 +135,15 @@ def options_of(group: Mapping[str, Any], where: str) -> Dict[str, Any]:
     if _is_tensor(betas) or not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise TypeError(f"betas of {where} are {betas!r}, expected two numbers")
     switches = {k: _switch(f"{k} of {where}", group.get(k, d)) for k, d in _SWITCHES.items()}
+    lr = _number(f"lr of {where}", group["lr"])
+    if lr < 0:
+        raise ValueError(
+            f"lr of {where} is {lr!r}, expected at least 0: adamd has a rate below 0 only from a "
+            "schedule of its own (a linear OneCycleLR ends there), and torch's optimizer has none; "
+            "set lr to the rate to go on with"
+        )
     return {
-        "lr": _number(f"lr of {where}", group["lr"]),
+        "lr": lr,
         "betas": [_number(f"betas[{i}] of {where}", beta) for i, beta in enumerate(betas)],
         "eps": _number(f"eps of {where}", group["eps"]),
         "weight_decay": _number(f"weight_decay of {where}", group["weight_decay"]),

@@ -43,19 +43,22 @@ def from_torch(
 ) -> None:
     """Makes the optimizer at the server what torch's is: parameters, groups in their order,
     hyperparameters, moments, step counts. Creates it where there is none of that name, with torch's
-    defaults for groups that are added later; one that is there must have the same algorithm and the same groups of the same parameters.
+    `defaults` for groups that are added later; one that is there must have the same algorithm and
+    the same groups of the same parameters, and keeps the defaults that it has.
 
     torch has no step count of the optimizer, only one for each parameter; `step` is the
     optimizer's, by default the largest of those. Parameters of the model that the optimizer does
-    not have (frozen ones) are left out. An optimizer at the server that has schedules, clipping or
-    other gradient settings, which a torch optimizer does not have, loses them with
-    `drop_extras=True` and is refused without.
+    not have (frozen ones) are left out. What torch's schedulers note in the groups (`initial_lr`,
+    `max_lr`, ...) stays in torch, so that these go on after to_torch. An optimizer at the server
+    that has schedules, clipping or other gradient settings, which a torch optimizer does not have,
+    loses them with `drop_extras=True` and is refused without.
     """
     state = _capture(optimizer, model, step, copy=False)
     try:
         summary = handle.summary()
     except NotFound:
-        handle.restore(state, **_torch_dict.options_of(optimizer.defaults, "the defaults"))
+        defaults = _torch_dict.options_of(optimizer.defaults, "optimizer.defaults")
+        handle.restore(state, **defaults)
         return
     there = {key: summary[key] for key in _torch_dict.HEAD_DEFAULTS if key in summary}
     there["param_groups"] = handle.param_groups(data="none")
@@ -74,9 +77,10 @@ def to_torch(
     and its model, in place. It must have the same algorithm and the same groups of the same
     parameters, whatever their order within a group.
 
-    torch's own `foreach`, `fused`, `param_names` and what its schedulers noted in the groups
-    (`max_lr`, ...; `initial_lr` where adamd has none) stay as they are. `drop_extras` leaves behind what a torch optimizer does not do by itself: schedules,
-    clipping and other gradient settings.
+    torch's own `foreach`, `fused` and what else its groups have beside the hyperparameters stay as
+    they are: `param_names`, what schedulers noted (`max_lr`, ...; `initial_lr` where adamd has
+    none), keys of the caller's. `drop_extras` leaves behind what a torch optimizer does not do by
+    itself: schedules, clipping and other gradient settings.
     """
     named, groups = _names(optimizer, model)
     algorithm = _algorithm(optimizer)
@@ -101,12 +105,11 @@ def to_torch(
             _check_fits(name, values[name], named[name])
     converted = _torch_dict.to_torch(state, groups, drop_extras, like, _counter())
     for group, own in zip(converted["param_groups"], optimizer.param_groups):
-        for key in ("foreach", "fused", "param_names"):
+        for key in ("foreach", "fused"):
             if key in own:
                 group[key] = own[key]
-        for key in _torch_dict.KEPT_BY_TORCH:
-            if key in own:
-                group.setdefault(key, own[key])
+        for key, value in own.items():
+            group.setdefault(key, value)
         if "decoupled_weight_decay" not in own:  # an older torch
             del group["decoupled_weight_decay"]
     optimizer.load_state_dict(converted)
@@ -118,7 +121,8 @@ def to_torch(
 def state_dict(
     optimizer: "torch.optim.Optimizer", model: Model, *, step: Optional[int] = None
 ) -> StateDict:
-    """The StateDict that from_torch would load, as a copy: to be saved, digested, loaded later."""
+    """The StateDict that from_torch would load, as a copy: to be saved, digested, loaded later. It
+    has no `defaults`, as torch's state_dict() has none."""
     return _capture(optimizer, model, step, copy=True)
 
 
@@ -150,7 +154,8 @@ def to_torch_dict(
     """What torch.optim.Adam.load_state_dict, or AdamW's, takes. `names` has a list for each param
     group of the torch optimizer, in its order; left out, its groups have the order of the state's.
     The values of the parameters are not in it, as they never are in torch's: take
-    `state.part("params")`, or `handle.params()`."""
+    `state.part("params")`, or `handle.params()`. Nor is what torch's schedulers note in the groups,
+    and torch's load_state_dict replaces these: to_torch keeps it."""
     state = source if isinstance(source, StateDict) else source.state_dict()
     return _torch_dict.to_torch(
         state, names, drop_extras, lambda _, array: _tensor(array).clone(), _counter()
