@@ -48,7 +48,6 @@ class Pair:
         self.style = values.pick(rng, ("plain", "wild", "wild", "sparse"))
         self.params = {}  # name: torch.nn.Parameter, in order
         self.steps = 0
-        self.default_options = True  # adamd knows torch's defaults, which new groups get
         self.schedules = {}  # of torch's groups, by index
         self.grad_options = {}  # of every step, where they are not the defaults
         self.counts = collections.Counter()
@@ -107,7 +106,7 @@ class Pair:
 
     def group_options(self):
         """Of a new group, as adamd gets them: with a schedule, perhaps, which torch's groups have not."""
-        own = values.options(self.rng, 0.3 if self.default_options else 1)
+        own = values.options(self.rng, 0.3)
         if values.chance(self.rng, 0.15):
             own["schedule"] = schedules.spec(self.rng) if values.chance(self.rng, 0.7) else None
         return own

@@ -57,7 +57,6 @@ def through_torch(pair, _):
         return
     if way == "anew":
         pair.adamd.delete()
-        pair.default_options = False  # adamd is not told torch's defaults, only each group's options
     else:
         wrong_turn(pair)
     adamd.torch.from_torch(pair.adamd, pair.torch, pair.params, step=pair.steps)
