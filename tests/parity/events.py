@@ -144,7 +144,10 @@ def schedule(pair, _):
 def drop_schedule(pair, index):
     """PATCH of null: the lr stays where it is."""
     group = pair.groups[index]
-    changes = {"lr": 0.01} if group["lr"] < 0 else {}  # OneCycleLR may go below 0
+    # OneCycleLR may go below 0. An override is in torch's groups before the step tells adamd of it.
+    lr = group["lr"]
+    below = min(lr, pair.adamd.param_groups(data="none")[index]["lr"]) < 0
+    changes = {"lr": 0.01 if lr < 0 else lr} if below else {}
     pair.patch(index, {**changes, "schedule": None})
     apply(group, changes)
     schedules.forget(group)
