@@ -19,6 +19,9 @@
 #include "adam/adam.h"
 #include "codec_schedule.h"
 
+#define BUDGET_BYTES ((size_t)16 << 20)
+#include "../unit/budget.h"
+
 #define STEPS        1000
 #define CASES        432
 #define RELOAD_EVERY 37 /* steps between two saves */
@@ -43,33 +46,6 @@ typedef struct golden_case {
     uint64_t hash;   /* of all pairs */
     char shown[256]; /* " step:lr" of some steps, to say where it goes wrong */
 } golden_case;
-
-typedef struct fixture {
-    memory *memory;
-    buffer_pool *pool;
-} fixture;
-
-static int setup(void **state)
-{
-    fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    f->memory = memory_create((size_t)16 << 20);
-    f->pool = buffer_pool_create(f->memory);
-    assert_true(f->memory != NULL && f->pool != NULL);
-    json_init();
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture *f = *state;
-    buffer_pool_free(f->pool);
-    assert_int_equal(memory_used(f->memory), 0);
-    memory_free(f->memory);
-    free(f);
-    return 0;
-}
 
 /* ---- the file ---- */
 

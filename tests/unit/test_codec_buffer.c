@@ -14,33 +14,11 @@
 
 #include "buffer.h"
 
+#define MIB          ((size_t)1 << 20)
+#define BUDGET_BYTES (16 * MIB)
+#include "budget.h"
+
 #define KIB ((size_t)1 << 10)
-#define MIB ((size_t)1 << 20)
-
-typedef struct fixture {
-    memory *memory;
-    buffer_pool *pool;
-} fixture;
-
-static int setup(void **state)
-{
-    fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    f->memory = memory_create(16 * MIB);
-    f->pool = buffer_pool_create(f->memory);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture *f = *state;
-    buffer_pool_free(f->pool);
-    assert_int_equal(memory_used(f->memory), 0);
-    memory_free(f->memory);
-    free(f);
-    return 0;
-}
 
 /* A buffer has what was asked for, empty, and can be written to its end. */
 static void test_get(void **state)

@@ -14,34 +14,11 @@
 
 #include "codec_safetensors.h"
 
+#define BUDGET_BYTES ((size_t)64 << 20)
+#include "budget.h"
+
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define MAX_HEADER   ((size_t)1 << 16)
-
-typedef struct fixture {
-    memory *memory;
-    buffer_pool *pool;
-} fixture;
-
-static int setup(void **state)
-{
-    fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    f->memory = memory_create((size_t)64 << 20);
-    f->pool = buffer_pool_create(f->memory);
-    json_init();
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture *f = *state;
-    buffer_pool_free(f->pool);
-    assert_int_equal(memory_used(f->memory), 0);
-    memory_free(f->memory);
-    free(f);
-    return 0;
-}
 
 static double values[] = {1, 2, 3, 4, 5, 6};
 static const adam_tensor tensors[] = {

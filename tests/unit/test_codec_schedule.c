@@ -15,34 +15,10 @@
 #include "adam/optimizer.h"
 #include "codec_schedule.h"
 
+#define BUDGET_BYTES ((size_t)16 << 20)
+#include "budget.h"
+
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
-
-typedef struct fixture {
-    memory *memory;
-    buffer_pool *pool;
-} fixture;
-
-static int setup(void **state)
-{
-    fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    f->memory = memory_create((size_t)16 << 20);
-    f->pool = buffer_pool_create(f->memory);
-    assert_true(f->memory != NULL && f->pool != NULL);
-    json_init();
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture *f = *state;
-    buffer_pool_free(f->pool);
-    assert_int_equal(memory_used(f->memory), 0); /* whatever was read has been given back */
-    memory_free(f->memory);
-    free(f);
-    return 0;
-}
 
 static codec_status read_text(fixture *f, const char *json, bool position, buffer **room,
                               adam_schedule **schedule, codec_error *error)

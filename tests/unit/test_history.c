@@ -18,32 +18,9 @@
 #include "changes.h"
 #include "history.h"
 
-#define MIB ((size_t)1 << 20)
-
-typedef struct fixture {
-    memory *memory;
-    buffer_pool *pool;
-} fixture;
-
-static int setup(void **state)
-{
-    fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    f->memory = memory_create(64 * MIB);
-    f->pool = buffer_pool_create(f->memory);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture *f = *state;
-    buffer_pool_free(f->pool);
-    assert_int_equal(memory_used(f->memory), 0);
-    memory_free(f->memory);
-    free(f);
-    return 0;
-}
+#define MIB          ((size_t)1 << 20)
+#define BUDGET_BYTES (64 * MIB)
+#include "budget.h"
 
 /* A record that is told by its step: as many groups, up to 50, all numbers the same. */
 static void add(history *h, uint64_t step, bool skipped)
