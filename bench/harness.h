@@ -52,12 +52,15 @@ bench_reply bench_request(int socket, const char *method, const char *path, cons
 
 typedef struct bench_table bench_table;
 
+/* What the ratio value / peer_value should be: of times and bytes at most the target, of rates at
+ * least. */
+typedef enum bench_goal { BENCH_NO_GOAL, BENCH_AT_MOST, BENCH_AT_LEAST } bench_goal;
+
 bench_table *bench_table_create(void);
-/* A line: ours, the peer's, their ratio ours / peer, and the most (or least) it should be. target
- * 0: none. */
+/* Prints a line: ours, the peer's, their ratio, and the verdict. Copies the names. */
 void bench_table_add(bench_table *t, const char *name, double value, const char *unit,
-                     const char *peer, double peer_value, double target);
-/* Prints the table, and adds it as JSON to the array in the file `json`, unless that is NULL. */
+                     const char *peer, double peer_value, bench_goal goal, double target);
+/* Adds the lines as JSON to the array in the file `json`, unless that is NULL; frees the table. */
 void bench_table_end(bench_table *t, const char *json);
 
 __attribute__((noreturn, format(printf, 1, 2))) void bench_fail(const char *format, ...);
