@@ -1,10 +1,12 @@
 /* core_step.c: takes steps with the core alone, when told to, so that another program can time its
  * own by turns with them. No network; bench/peers/run.py tells it, and keeps the figures.
  *
- * bench_core_step THREADS ELEMENTS: says its kernel on a line; then for each line that comes in, one
- * step of one float32 parameter, whose seconds it says on a line. */
+ * bench_core_step THREADS ELEMENTS error|apply: says its kernel on a line; then for each line that
+ * comes in, one step of one float32 parameter, whose seconds it says on a line. `error` looks for
+ * gradients that are not finite first, as adamd does unless told; `apply` does not, as torch. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "adam/optimizer.h"
 #include "harness.h"
@@ -35,12 +37,12 @@ static float *make_gradient(uint64_t n)
 
 int main(int argc, char **argv)
 {
-    const unsigned threads = argc == 3 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
-    const uint64_t n = argc == 3 ? strtoull(argv[2], NULL, 10) : 0;
+    const unsigned threads = argc == 4 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
+    const uint64_t n = argc == 4 ? strtoull(argv[2], NULL, 10) : 0;
     adam_error error = {0};
     adam_pool *pool = NULL;
-    if (threads == 0 || n == 0) {
-        bench_fail("usage: bench_core_step THREADS ELEMENTS");
+    if (threads == 0 || n == 0 || (strcmp(argv[3], "error") != 0 && strcmp(argv[3], "apply") != 0)) {
+        bench_fail("usage: bench_core_step THREADS ELEMENTS error|apply");
     }
     if (adam_pool_create(threads, &pool) != ADAM_OK) {
         bench_fail("no threads");
@@ -49,7 +51,11 @@ int main(int argc, char **argv)
     float *values = make_gradient(n);
     const adam_tensor grad = {
         .name = "w", .name_len = 1, .rank = 1, .shape = {n}, .data = values};
-    const adam_step_args args = {.grads = &grad, .n_grads = 1, .pool = pool};
+    adam_grad_options options;
+    adam_grad_options_default(&options);
+    options.nonfinite = strcmp(argv[3], "apply") == 0 ? ADAM_NONFINITE_APPLY : ADAM_NONFINITE_ERROR;
+    const adam_step_args args = {
+        .grads = &grad, .n_grads = 1, .grad_options = &options, .pool = pool};
     printf("%s\n", adam_kernel_name());
     (void)fflush(stdout);
     for (int c = getchar(); c != EOF; c = getchar()) {

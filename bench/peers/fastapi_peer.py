@@ -28,13 +28,14 @@ def make(elements):
 def add_route(elements):
     """The route of one size."""
     param, optimizer = make(elements)
-    reply = memoryview(param.detach().numpy()).cast("B")  # sent without a copy
+    values = param.detach().numpy()
 
     @app.post(f"/step/{elements}")
     async def step(request: fastapi.Request):
         param.grad = torch.frombuffer(await request.body(), dtype=torch.float32)
         optimizer.step()
-        return fastapi.Response(reply, media_type="application/octet-stream")
+        # a copy: uvicorn sends a view in pieces, and another client's step would be in the later ones
+        return fastapi.Response(values.tobytes(), media_type="application/octet-stream")
 
 
 class Gradients(pydantic.BaseModel):

@@ -8,6 +8,7 @@ own, so that one that fails leaves the others alone; it is left out with a line 
 """
 
 import argparse
+import importlib.util
 import os
 import socket
 import statistics
@@ -21,7 +22,7 @@ from client import (SAFETENSORS, Client, create_optimizer, safetensors_body,  # 
                     safetensors_values)
 from table import Table  # noqa: E402
 
-SIZES = [("1 K", 1 << 10, 1000), ("1 M", 1 << 20, 60), ("16 M", 16 << 20, 8)]  # name, elements, rounds
+SIZES = [("1 K", 1 << 10, 1000), ("1 M", 1 << 20, 100), ("16 M", 16 << 20, 10)]  # name, elements, rounds
 WARM_UP = 3
 JSON_ELEMENTS, JSON_ROUNDS = 1 << 20, 7
 CORE_ELEMENTS, CORE_ROUNDS = 16 << 20, 15
@@ -137,6 +138,8 @@ def run_rpc(args, table, transport="best", target=2.5):
     import torch
     from torch.distributed import rpc
 
+    if not rpc.is_available():
+        raise RuntimeError(f"torch {torch.__version__} has no torch.distributed.rpc")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = subprocess.Popen([sys.executable, "-B", rpc_peer.__file__, str(port), transport])
@@ -165,6 +168,26 @@ def run_rpc_tcp(args, table):
     run_rpc(args, table, "tcp")
 
 
+class CoreStep:
+    """bench/core_step.c, told to take steps."""
+
+    def __init__(self, path, threads, nonfinite):
+        self.process = subprocess.Popen([path, str(threads), str(CORE_ELEMENTS), nonfinite], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.kernel = self.process.stdout.readline().strip()
+
+    def seconds(self):
+        """Takes a step and says how long it took."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def stop(self):
+        """Ends it."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
 def run_torch(args, table):
     """torch's optimizer in this process beside adamd's core, on as many threads."""
     import torch
@@ -173,35 +196,36 @@ def run_torch(args, table):
     print(f"   {torch_peer.describe()}", flush=True)
     for threads in sorted({1, os.cpu_count()}):
         torch.set_num_threads(threads)
-        core = subprocess.Popen([args.core_step, str(threads), str(CORE_ELEMENTS)], text=True,
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        kernel = core.stdout.readline().strip()
+        core, same = (CoreStep(args.core_step, threads, nonfinite) for nonfinite in ("error", "apply"))
         fused, plain = torch_peer.TorchStep(CORE_ELEMENTS, fused=True), torch_peer.TorchStep(CORE_ELEMENTS)
-
-        def ours():
-            core.stdin.write("\n")
-            core.stdin.flush()
-            return float(core.stdout.readline())
-
-        kept = [], [], []
-        for i in range(CORE_ROUNDS + WARM_UP):
-            for call, seconds in zip((ours, fused.seconds, plain.seconds), kept):
+        kept = [], [], [], []
+        for _ in range(CORE_ROUNDS + WARM_UP):
+            for side, seconds in zip((core, same, fused, plain), kept):
                 time.sleep(0.005)  # threads of the one before may still spin
-                seconds.append(call())
-        core.stdin.close()
-        core.wait()
-        a, b, c = (1 / statistics.median(seconds[WARM_UP:]) for seconds in kept)
-        name = f"core, {kernel}, 16 M parameters, {threads} thread{'s' if threads > 1 else ''}"
-        table.add(name, a, "1/s", "torch.optim.Adam(fused=True)", b, 1)
-        table.add(name, a, "1/s", "torch.optim.Adam()", c, 5)
+                seconds.append(side.seconds())
+        a, b, c, d = (1 / statistics.median(seconds[WARM_UP:]) for seconds in kept)
+        core.stop()
+        same.stop()
+        name = f"core, {core.kernel}, 16 M, {threads} thread{'s' if threads > 1 else ''}"
+        table.add(name, a, "1/s", "torch.optim.Adam(fused=True)", c, 1)
+        table.add(f"{name}, NaN not looked for", b, "1/s", "torch.optim.Adam(fused=True)", c, 1)
+        table.add(name, a, "1/s", "torch.optim.Adam()", d, 5)
 
 
-PEERS = {"fastapi": run_fastapi, "json": run_json, "grpc": run_grpc, "rpc": run_rpc, "rpc-tcp": run_rpc_tcp,
-         "torch": run_torch}
+# By name: how to run it, and the modules that it needs.
+PEERS = {"fastapi": (run_fastapi, ["fastapi", "uvicorn", "numpy", "torch"]),
+         "json": (run_json, ["fastapi", "uvicorn", "numpy", "torch"]),
+         "grpc": (run_grpc, ["grpc", "numpy", "torch"]),
+         "rpc": (run_rpc, ["numpy", "torch"]),
+         "rpc-tcp": (run_rpc_tcp, ["numpy", "torch"]),
+         "torch": (run_torch, ["torch"])}
 
 
 def run_apart(args, name):
     """One peer in a process of its own. What went wrong, or nothing."""
+    missing = [module for module in PEERS[name][1] if importlib.util.find_spec(module) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
     command = [sys.executable, "-B", __file__, "--adamd", args.adamd, "--core-step", args.core_step,
                "--here", "--only", name]
     try:
@@ -224,7 +248,7 @@ def main():
     for name in args.only or PEERS:
         if args.here:
             table = Table()
-            PEERS[name](args, table)
+            PEERS[name][0](args, table)
             table.end(args.json)
             continue
         print(f"== beside {name}", file=sys.stderr, flush=True)
