@@ -1,5 +1,6 @@
 /* grpc_peer.cpp: a parameter server as one writes it with gRPC in C++, and its client, beside adamd.
- * A step of one float32 parameter; the two take turns. The server is a process of its own. */
+ * Steps of one float32 parameter. The two take turns of some steps each, whose first does not count:
+ * it finds the other's data in the caches. The server is a process of its own. */
 #include <grpcpp/grpcpp.h>
 
 #include <csignal>
@@ -28,7 +29,6 @@ namespace
 constexpr const char *type = "application/vnd.safetensors";
 constexpr size_t header_bytes = 128; // of a safetensors file: its length and header, padded
 constexpr size_t slack = 4096;
-constexpr size_t warm_up = 3;
 constexpr double target = 2; // adamd's speed, of the peer's
 
 class Optimizer final : public peers::Optimizer::Service
@@ -122,7 +122,7 @@ void compare(const char *ours, const std::string &theirs, size_t n)
 }
 
 struct Size {
-    size_t n, rounds;
+    size_t n, turns, steps; /* steps of each turn */
     const char *name;
     pid_t pid; /* of the peer's server */
     int port;
@@ -148,7 +148,17 @@ void create_optimizer(int s, size_t n)
                   spec.data(), spec.size(), reply, sizeof reply, 201);
 }
 
-/* By turns, so that both see the same machine. */
+/* One turn: calls step, and keeps the seconds of all calls but the first. */
+template <typename Step> void take_turn(size_t steps, std::vector<double> &kept, const Step &step)
+{
+    step();
+    for (size_t i = 0; i < steps; i++) {
+        const double start = bench_now();
+        step();
+        kept.push_back(bench_now() - start);
+    }
+}
+
 void measure(bench_table *t, int s, const Size &size)
 {
     const size_t n = size.n;
@@ -163,22 +173,19 @@ void measure(bench_table *t, int s, const Size &size)
     size_t length = 0;
     gradient.set_w(body.substr(header_bytes));
     create_optimizer(s, n);
-    for (size_t i = 0; i < size.rounds + warm_up; i++) {
-        const double start = bench_now();
-        length = bench_request(s, "POST", path.c_str(), type, body.data(), body.size(),
-                               reply.data(), reply.size(), 200)
-                     .length;
-        const double middle = bench_now();
-        grpc::ClientContext context;
-        const grpc::Status status = stub->Step(&context, gradient, &params);
-        const double end = bench_now();
-        if (!status.ok()) {
-            bench_fail("gRPC: %s", status.error_message().c_str());
-        }
-        if (i >= warm_up) {
-            ours.push_back(middle - start);
-            theirs.push_back(end - middle);
-        }
+    for (size_t i = 0; i < size.turns; i++) { /* so that both see the same machine */
+        take_turn(size.steps, ours, [&] {
+            length = bench_request(s, "POST", path.c_str(), type, body.data(), body.size(),
+                                   reply.data(), reply.size(), 200)
+                         .length;
+        });
+        take_turn(size.steps, theirs, [&] {
+            grpc::ClientContext context;
+            const grpc::Status status = stub->Step(&context, gradient, &params);
+            if (!status.ok()) {
+                bench_fail("gRPC: %s", status.error_message().c_str());
+            }
+        });
     }
     compare(reply.data() + length - 4 * n, params.w(), n);
     bench_table_add(t, size.name, 1 / bench_median(ours.data(), ours.size()), "1/s",
@@ -204,9 +211,9 @@ int main(int argc, char **argv)
     if (adamd == nullptr || argc % 2 == 0) {
         bench_fail("usage: bench_grpc --adamd PATH [--json FILE]");
     }
-    Size sizes[] = {{size_t{1} << 10, 3000, "step, client in C++, 1 K parameters", 0, 0},
-                    {size_t{1} << 20, 100, "step, client in C++, 1 M parameters", 0, 0},
-                    {size_t{16} << 20, 10, "step, client in C++, 16 M parameters", 0, 0}};
+    Size sizes[] = {{size_t{1} << 10, 20, 200, "step, client in C++, 1 K parameters", 0, 0},
+                    {size_t{1} << 20, 8, 20, "step, client in C++, 1 M parameters", 0, 0},
+                    {size_t{16} << 20, 5, 3, "step, client in C++, 16 M parameters", 0, 0}};
     for (Size &size : sizes) { /* all before this process uses gRPC, which no fork may follow */
         size.port = start(size.n, size.pid);
     }

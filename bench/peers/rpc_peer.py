@@ -1,11 +1,13 @@
 """torch's own parameter server, torch.distributed.rpc over TensorPipe: the peer of adamd among torch users.
 
 One process owns the parameters and their optimizers; the client calls it with a gradient and gets the
-parameter. Both sides import this file; as a program it is the server: rpc_peer.py PORT TRANSPORT.
+parameter. As a program it is one side: rpc_peer.py server|client PORT best|tcp. The client takes lines:
+"create ELEMENTS", "step", each of which it answers with its seconds, and "save FILE". It is a process
+of its own because TensorPipe's threads poll in both, and are stopped while adamd has its turn.
 """
 
-import os
 import sys
+import time
 import warnings
 
 import torch
@@ -39,10 +41,34 @@ def step(grad):
     return param.detach()
 
 
+def serve_client():
+    """Does what the lines say until they end."""
+    import numpy as np
+
+    import rpc_peer  # the server knows the functions by this name
+    from client import make_gradient
+
+    grad = reply = None
+    print("ready", flush=True)
+    for line in sys.stdin:
+        verb, _, what = line.strip().partition(" ")
+        begin = time.perf_counter()
+        if verb == "create":
+            grad = torch.from_numpy(make_gradient(int(what)))
+            rpc.rpc_sync("server", rpc_peer.create, (grad.numel(),))
+        elif verb == "step":
+            reply = rpc.rpc_sync("server", rpc_peer.step, (grad,))
+        else:
+            np.save(what, reply.numpy())
+        print(time.perf_counter() - begin, flush=True)
+
+
 def main():
-    """Serves until the client shuts down."""
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    start("server", 0, int(sys.argv[1]), sys.argv[2])
+    """One side, until the client's lines end."""
+    side, port, transport = sys.argv[1:]
+    start(side, int(side == "client"), int(port), transport)
+    if side == "client":
+        serve_client()
     rpc.shutdown()
 
 
