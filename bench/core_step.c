@@ -41,7 +41,8 @@ int main(int argc, char **argv)
     const uint64_t n = argc == 4 ? strtoull(argv[2], NULL, 10) : 0;
     adam_error error = {0};
     adam_pool *pool = NULL;
-    if (threads == 0 || n == 0 || (strcmp(argv[3], "error") != 0 && strcmp(argv[3], "apply") != 0)) {
+    if (threads == 0 || n == 0 ||
+        (strcmp(argv[3], "error") != 0 && strcmp(argv[3], "apply") != 0)) {
         bench_fail("usage: bench_core_step THREADS ELEMENTS error|apply");
     }
     if (adam_pool_create(threads, &pool) != ADAM_OK) {
@@ -49,8 +50,7 @@ int main(int argc, char **argv)
     }
     adam_optimizer *optimizer = make_optimizer(n, &error);
     float *values = make_gradient(n);
-    const adam_tensor grad = {
-        .name = "w", .name_len = 1, .rank = 1, .shape = {n}, .data = values};
+    const adam_tensor grad = {.name = "w", .name_len = 1, .rank = 1, .shape = {n}, .data = values};
     adam_grad_options options;
     adam_grad_options_default(&options);
     options.nonfinite = strcmp(argv[3], "apply") == 0 ? ADAM_NONFINITE_APPLY : ADAM_NONFINITE_ERROR;

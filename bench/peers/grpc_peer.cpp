@@ -1,10 +1,10 @@
-/* grpc_peer.cpp: a parameter server as one writes it with gRPC in C++, and its client, beside adamd.
- * Steps of one float32 parameter. The two take turns of some steps each, whose first does not count:
- * it finds the other's data in the caches. The server is a process of its own. */
+/* grpc_peer.cpp: a parameter server as one writes it with gRPC in C++, and its client, beside
+ * adamd. Steps of one float32 parameter. The two take turns of some steps each, whose first does
+ * not count: it finds the other's data in the caches. The server is a process of its own. */
 #include <grpcpp/grpcpp.h>
 
-#include <csignal>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -227,9 +227,12 @@ def run_apart(args, name):
         return f"not installed: {', '.join(missing)}"
     command = [sys.executable, "-B", __file__, "--adamd", args.adamd, "--core-step", args.core_step,
                "--here", "--only", name, *(["--json", args.json] if args.json else [])]
+    child = process.start(command)
     try:
-        status = process.start(command).wait(PEER_SECONDS)
+        status = child.wait(PEER_SECONDS)
     except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
         return f"not done in {PEER_SECONDS} s"
     return f"exit status {status}" if status else None
 
