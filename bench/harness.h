@@ -22,13 +22,15 @@ void bench_receive(int socket, void *bytes, size_t length);
  * and again. Returns a socket to it. */
 int bench_echo_start(size_t bytes, pid_t *pid);
 
-/* ---- the server ---- */
+/* ---- servers ---- */
 
 typedef struct bench_server {
     pid_t pid;
     unsigned port;
 } bench_server;
 
+/* Starts a program, NULL after its last argument, whose first line ends in the port it is on. */
+bench_server bench_spawn(const char *const *argv);
 /* Starts adamd on a free port. `extra` are further arguments, NULL-terminated, or NULL. */
 bench_server bench_server_start(const char *adamd, const char *const *extra);
 /* SIGTERM; ends the program unless the server exits with 0. */

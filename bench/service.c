@@ -1,59 +1,26 @@
 /* service.c: what does a step over HTTP cost beside moving its bytes, and how much memory does the
  * server take? One client, one parameter, float32, safetensors. */
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "body.h"
 #include "harness.h"
 
-#define TYPE          "application/vnd.safetensors"
-#define HEADER_BYTES  ((size_t)128) /* length and header, padded */
 #define REPLY_SLACK   ((size_t)4096)
 #define MEMORY_PARAMS ((size_t)64 << 20)
 #define MEMORY_COPIES 5
 #define MEMORY_MORE   ((size_t)64 << 20)
 #define WARM_UP       5
 
-static char *map(size_t bytes)
-{
-    char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
-                   -1, 0);
-    if (p == MAP_FAILED) {
-        bench_fail("no memory for %zu bytes", bytes);
-    }
-    return p;
-}
-
-/* A safetensors file of one tensor "w" with n values; HEADER_BYTES + 4 n bytes. */
-static char *make_body(size_t n)
-{
-    char *body = map(HEADER_BYTES + 4 * n);
-    char header[HEADER_BYTES + 1];
-    const uint64_t length = HEADER_BYTES - 8;
-    const int used =
-        snprintf(header, sizeof header,
-                 "{\"w\":{\"dtype\":\"F32\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}", n, 4 * n);
-    memset(header + used, ' ', length - (size_t)used);
-    memcpy(body, &length, 8);
-    memcpy(body + 8, header, length);
-    float *values = (void *)(body + HEADER_BYTES);
-    for (size_t i = 0; i < n; i++) {
-        values[i] = (float)(i % 1000) * 1e-3F - 0.5F;
-    }
-    return body;
-}
-
 /* Steps and echoes by turns, so that both see the same machine. */
 static void measure(bench_table *t, const char *adamd, size_t n, const char *name, size_t rounds,
                     double target)
 {
-    const size_t bytes = HEADER_BYTES + 4 * n;
-    char *body = make_body(n);
-    char *reply = map(bytes + REPLY_SLACK);
+    bench_body made = bench_body_make(n);
+    const char *body = made.bytes;
+    const size_t bytes = made.length;
+    char *reply = bench_map(bytes + REPLY_SLACK);
     double *step = calloc(rounds, sizeof *step);
     double *echo = calloc(rounds, sizeof *echo);
     pid_t echo_pid;
@@ -63,15 +30,15 @@ static void measure(bench_table *t, const char *adamd, size_t n, const char *nam
     if (step == NULL || echo == NULL) {
         bench_fail("no memory");
     }
-    (void)bench_request(s, "PUT", "/v1/optimizers/bench", TYPE, body, bytes, reply,
+    (void)bench_request(s, "PUT", "/v1/optimizers/bench", BENCH_SAFETENSORS, body, bytes, reply,
                         bytes + REPLY_SLACK, 201);
     for (size_t i = 0; i < rounds + WARM_UP; i++) {
         const double start = bench_now();
         bench_send(echo_socket, body, bytes);
         bench_receive(echo_socket, reply, bytes);
         const double middle = bench_now();
-        (void)bench_request(s, "POST", "/v1/optimizers/bench/step", TYPE, body, bytes, reply,
-                            bytes + REPLY_SLACK, 200);
+        (void)bench_request(s, "POST", "/v1/optimizers/bench/step", BENCH_SAFETENSORS, body, bytes,
+                            reply, bytes + REPLY_SLACK, 200);
         const double end = bench_now();
         if (i >= WARM_UP) {
             echo[i - WARM_UP] = (middle - start) * 1e3;
@@ -84,8 +51,8 @@ static void measure(bench_table *t, const char *adamd, size_t n, const char *nam
     (void)close(echo_socket);
     (void)waitpid(echo_pid, NULL, 0);
     bench_server_stop(&server);
-    (void)munmap(body, bytes);
-    (void)munmap(reply, bytes + REPLY_SLACK);
+    bench_unmap(reply, bytes + REPLY_SLACK);
+    bench_body_free(&made);
     free(step);
     free(echo);
 }
@@ -93,57 +60,45 @@ static void measure(bench_table *t, const char *adamd, size_t n, const char *nam
 /* Peak memory of a server that creates, steps and reads a large model. */
 static void measure_memory(bench_table *t, const char *adamd)
 {
-    const size_t bytes = HEADER_BYTES + 4 * MEMORY_PARAMS;
-    char *body = make_body(MEMORY_PARAMS);
-    char *reply = map(bytes + REPLY_SLACK);
+    bench_body made = bench_body_make(MEMORY_PARAMS);
+    const char *body = made.bytes;
+    const size_t bytes = made.length;
+    char *reply = bench_map(bytes + REPLY_SLACK);
     bench_server server = bench_server_start(adamd, NULL);
     const int s = bench_connect("127.0.0.1", server.port);
-    (void)bench_request(s, "PUT", "/v1/optimizers/bench", TYPE, body, bytes, reply,
+    (void)bench_request(s, "PUT", "/v1/optimizers/bench", BENCH_SAFETENSORS, body, bytes, reply,
                         bytes + REPLY_SLACK, 201);
     for (int i = 0; i < 3; i++) {
-        (void)bench_request(s, "POST", "/v1/optimizers/bench/step", TYPE, body, bytes, reply,
-                            bytes + REPLY_SLACK, 200);
+        (void)bench_request(s, "POST", "/v1/optimizers/bench/step", BENCH_SAFETENSORS, body, bytes,
+                            reply, bytes + REPLY_SLACK, 200);
         (void)close(bench_connect("127.0.0.1", server.port)); /* a client that does nothing */
     }
     const int reader = bench_connect("127.0.0.1", server.port);
     static const char request[] = "GET /v1/optimizers/bench/params HTTP/1.1\r\nHost: bench\r\n"
-                                  "Accept: " TYPE "\r\nConnection: close\r\n\r\n";
+                                  "Accept: " BENCH_SAFETENSORS "\r\nConnection: close\r\n\r\n";
     bench_send(reader, request, sizeof request - 1);
     while (read(reader, reply, bytes) > 0) {
     }
     (void)close(reader);
-    bench_table_add(t, "peak memory, 64 M parameters",
-                    (double)bench_peak_memory(server.pid) / 0x1p20, "MiB",
-                    "5 x 4 bytes a parameter + 64 MiB",
-                    (double)(MEMORY_COPIES * 4 * MEMORY_PARAMS + MEMORY_MORE) / 0x1p20, BENCH_AT_MOST, 1.0);
+    bench_table_add(
+        t, "peak memory, 64 M parameters", (double)bench_peak_memory(server.pid) / 0x1p20, "MiB",
+        "5 x 4 bytes a parameter + 64 MiB",
+        (double)(MEMORY_COPIES * 4 * MEMORY_PARAMS + MEMORY_MORE) / 0x1p20, BENCH_AT_MOST, 1.0);
     (void)close(s);
     bench_server_stop(&server);
-    (void)munmap(body, bytes);
-    (void)munmap(reply, bytes + REPLY_SLACK);
+    bench_unmap(reply, bytes + REPLY_SLACK);
+    bench_body_free(&made);
 }
 
 int main(int argc, char **argv)
 {
-    const char *adamd = NULL;
-    const char *json = NULL;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--adamd") == 0) {
-            adamd = argv[i + 1];
-        } else if (strcmp(argv[i], "--json") == 0) {
-            json = argv[i + 1];
-        } else {
-            bench_fail("unknown option %s", argv[i]);
-        }
-    }
-    if (adamd == NULL || argc % 2 == 0) {
-        bench_fail("usage: bench_service --adamd PATH [--json FILE]");
-    }
+    const bench_options o = bench_options_read(argc, argv);
     bench_table *t = bench_table_create();
-    measure(t, adamd, (size_t)1 << 10, "step over safetensors, 1 K parameters", 3000, 2.5);
-    measure(t, adamd, (size_t)1 << 20, "step over safetensors, 1 M parameters", 300, 1.15);
-    measure(t, adamd, (size_t)16 << 20, "step over safetensors, 16 M parameters", 20, 1.15);
-    measure(t, adamd, (size_t)64 << 20, "step over safetensors, 64 M parameters", 10, 1.15);
-    measure_memory(t, adamd);
-    bench_table_end(t, json);
+    measure(t, o.adamd, (size_t)1 << 10, "step over safetensors, 1 K parameters", 3000, 2.5);
+    measure(t, o.adamd, (size_t)1 << 20, "step over safetensors, 1 M parameters", 300, 1.15);
+    measure(t, o.adamd, (size_t)16 << 20, "step over safetensors, 16 M parameters", 20, 1.15);
+    measure(t, o.adamd, (size_t)64 << 20, "step over safetensors, 64 M parameters", 10, 1.15);
+    measure_memory(t, o.adamd);
+    bench_table_end(t, o.json);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* spawn.c: adamd as a process of its own. */
+/* spawn.c: servers as processes of their own. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,13 +11,9 @@
 
 #define MAX_EXTRA 16
 
-bench_server bench_server_start(const char *adamd, const char *const *extra)
+bench_server bench_spawn(const char *const *argv)
 {
     bench_server s = {0};
-    const char *argv[MAX_EXTRA + 6] = {adamd, "--port", "0", "--log-level", "error"};
-    for (int i = 0; extra != NULL && extra[i] != NULL && i < MAX_EXTRA; i++) {
-        argv[5 + i] = extra[i];
-    }
     int out[2];
     if (pipe(out) != 0) {
         bench_fail("pipe: %s", strerror(errno));
@@ -26,8 +22,8 @@ bench_server bench_server_start(const char *adamd, const char *const *extra)
     if (s.pid == 0) {
         (void)dup2(out[1], STDOUT_FILENO);
         (void)close(out[0]);
-        (void)execv(adamd, (char *const *)argv);
-        bench_fail("%s: %s", adamd, strerror(errno));
+        (void)execv(argv[0], (char *const *)argv);
+        bench_fail("%s: %s", argv[0], strerror(errno));
     }
     (void)close(out[1]);
     FILE *ready = fdopen(out[0], "r");
@@ -37,11 +33,20 @@ bench_server bench_server_start(const char *adamd, const char *const *extra)
         port = strrchr(line, ':');
     }
     if (port == NULL) {
-        bench_fail("%s did not say that it listens", adamd);
+        bench_fail("%s did not say that it listens", argv[0]);
     }
     s.port = (unsigned)strtoul(port + 1, NULL, 10);
     (void)fclose(ready);
     return s;
+}
+
+bench_server bench_server_start(const char *adamd, const char *const *extra)
+{
+    const char *argv[MAX_EXTRA + 6] = {adamd, "--port", "0", "--log-level", "error"};
+    for (int i = 0; extra != NULL && extra[i] != NULL && i < MAX_EXTRA; i++) {
+        argv[5 + i] = extra[i];
+    }
+    return bench_spawn(argv);
 }
 
 void bench_server_stop(bench_server *s)

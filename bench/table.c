@@ -46,12 +46,9 @@ static double ratio(const line *l)
 static bool is_met(const line *l)
 {
     switch (l->goal) {
-    case BENCH_AT_MOST:
-        return ratio(l) <= l->target;
-    case BENCH_AT_LEAST:
-        return ratio(l) >= l->target;
-    case BENCH_NO_GOAL:
-        break;
+    case BENCH_AT_MOST: return ratio(l) <= l->target;
+    case BENCH_AT_LEAST: return ratio(l) >= l->target;
+    case BENCH_NO_GOAL: break;
     }
     return true;
 }
