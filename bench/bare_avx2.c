@@ -1,4 +1,17 @@
-/* bare_avx2.c: the kernel without its sums, for stats.c. */
+/* bare_avx2.c: see bare_kernels.h. */
 #define ADAM_KERNEL_WITHOUT_SUMS
 #define adam_kernel_avx2 bare_kernel_avx2
 #include "x86/kernel_avx2.c" // NOLINT(bugprone-suspicious-include): under another name
+
+#define REAL    float
+#define NAME(x) x##_f32
+#define WIDTH   8
+#include "traffic_body.h"
+
+#define REAL    double
+#define NAME(x) x##_f64
+#define WIDTH   8
+#include "traffic_body.h"
+
+const adam_kernel traffic_kernel_avx2 = {
+    .name = "avx2", .step_f32 = traffic_f32, .step_f64 = traffic_f64};

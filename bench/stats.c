@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "adam/pool.h"
+#include "bare_kernels.h"
 #include "harness.h"
-#include "kernel.h"
 #include "pool_run.h"
 
 #define ELEMENTS ((size_t)16 << 20)
@@ -17,8 +17,6 @@
 #define ROUNDS   15
 #define STREAMS  4    /* p, m, v, grad, which gets the new parameters too */
 #define TARGET   1.10 /* with the statistics, of the time without */
-
-extern const adam_kernel bare_kernel_avx2, bare_kernel_avx512;
 
 typedef struct pass {
     adam_kernel_step_fn *step;
@@ -129,10 +127,7 @@ int main(int argc, char **argv)
     const char *name;
     const adam_kernel *kernel = adam_kernel_at(0, &name);
     for (size_t i = 1; name != NULL; kernel = adam_kernel_at(i++, &name)) {
-        const adam_kernel *bare = kernel == NULL                ? NULL
-                                  : strcmp(name, "avx2") == 0   ? &bare_kernel_avx2
-                                  : strcmp(name, "avx512") == 0 ? &bare_kernel_avx512
-                                                                : NULL;
+        const adam_kernel *bare = kernel != NULL ? bare_kernel(name) : NULL;
         if (bare == NULL) {
             continue; /* not here, or the reference, whose speed is nobody's concern */
         }

@@ -8,9 +8,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Sums of squares are kept in this many lanes of double, element i in lane i mod 8, and then added
- * as a tree (adam_kernel_add_lanes): the same on every instruction set. */
-#define ADAM_KERNEL_LANES 8
+/* Sums of squares are kept in this many lanes of double, element i in lane i mod 16, and then added
+ * as a tree (adam_kernel_add_lanes): the same on every instruction set. So many, that no sum waits
+ * for the one before it. */
+#define ADAM_KERNEL_LANES 16
 
 /* What a step needs beside the tensors, in double; a kernel rounds each once to its type. */
 typedef struct adam_scalars {
@@ -19,7 +20,7 @@ typedef struct adam_scalars {
     double one_minus_beta2; /* 1 - beta2 */
     double l2;              /* weight_decay of Adam; 0: none */
     double decay;           /* 1 - lr * weight_decay of AdamW; 1: none */
-    double bias2_sqrt;      /* sqrt(1 - beta2^t) */
+    double bias2_sqrt;      /* sqrt(1 - beta2^t), 1e-9 to 1 */
     double eps;             /* eps */
     double minus_step_size; /* -(lr / (1 - beta1^t)) */
     bool has_l2, has_decay; /* whether `l2`, `decay` are applied at all */
@@ -78,8 +79,16 @@ const adam_kernel *adam_kernel_at(size_t index, const char **name);
 
 static inline double adam_kernel_add_lanes(const double lane[ADAM_KERNEL_LANES])
 {
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+    double sum[ADAM_KERNEL_LANES];
+    for (int i = 0; i < ADAM_KERNEL_LANES; i++) {
+        sum[i] = lane[i];
+    }
+    for (int n = ADAM_KERNEL_LANES / 2; n > 0; n /= 2) {
+        for (int i = 0; i < n; i++) {
+            sum[i] += sum[i + n];
+        }
+    }
+    return sum[0];
 }
 
 #endif

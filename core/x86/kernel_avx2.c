@@ -9,21 +9,6 @@ typedef __m256 vec_f32;
 typedef struct {
     __m256d a, b;
 } vec_f64;
-typedef vec_f64 accum;
-
-static inline accum accum_zero(void)
-{
-    return (accum){_mm256_setzero_pd(), _mm256_setzero_pd()};
-}
-
-static inline double accum_total(accum x)
-{
-    double lane[ADAM_KERNEL_LANES];
-    _mm256_storeu_pd(lane, x.a);
-    _mm256_storeu_pd(lane + 4, x.b);
-    return adam_kernel_add_lanes(lane);
-}
-
 static inline vec_f32 set1_f32(float x)
 {
     return _mm256_set1_ps(x);
@@ -49,12 +34,6 @@ static inline void store_part_f32(void *p, vec_f32 a, size_t n)
     _mm256_storeu_ps(block, a);
     memcpy(p, block, n * sizeof *block);
 }
-static inline vec_f32 keep_part_f32(vec_f32 a, size_t n)
-{
-    float block[8];
-    _mm256_storeu_ps(block, a);
-    return load_part_f32(block, n);
-}
 static inline vec_f32 add_f32(vec_f32 a, vec_f32 b)
 {
     return _mm256_add_ps(a, b);
@@ -74,6 +53,14 @@ static inline vec_f32 div_f32(vec_f32 a, vec_f32 b)
 static inline vec_f32 fma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
 {
     return _mm256_fmadd_ps(a, b, c);
+}
+static inline vec_f32 fnma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
+{
+    return _mm256_fnmadd_ps(a, b, c);
+}
+static inline vec_f32 unless_nan_f32(vec_f32 a, vec_f32 b)
+{
+    return _mm256_blendv_ps(a, b, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
 }
 static inline vec_f32 sqrt_f32(vec_f32 a)
 {
@@ -102,12 +89,6 @@ static inline unsigned nonfinite_lanes_f32(vec_f32 a)
     const vec_f32 magnitude = _mm256_andnot_ps(set1_f32(-0.0F), a);
     return (unsigned)_mm256_movemask_ps(
         _mm256_cmp_ps(magnitude, set1_f32(__builtin_inff()), _CMP_NLT_UQ));
-}
-static inline accum square_add_f32(accum sum, vec_f32 x)
-{
-    const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(x));
-    const __m256d high = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
-    return (accum){_mm256_fmadd_pd(low, low, sum.a), _mm256_fmadd_pd(high, high, sum.b)};
 }
 
 static inline vec_f64 set1_f64(double x)
@@ -138,12 +119,6 @@ static inline void store_part_f64(void *p, vec_f64 x, size_t n)
     store_f64(block, x);
     memcpy(p, block, n * sizeof *block);
 }
-static inline vec_f64 keep_part_f64(vec_f64 x, size_t n)
-{
-    double block[8];
-    store_f64(block, x);
-    return load_part_f64(block, n);
-}
 static inline vec_f64 add_f64(vec_f64 x, vec_f64 y)
 {
     return (vec_f64){_mm256_add_pd(x.a, y.a), _mm256_add_pd(x.b, y.b)};
@@ -163,6 +138,18 @@ static inline vec_f64 div_f64(vec_f64 x, vec_f64 y)
 static inline vec_f64 fma_f64(vec_f64 x, vec_f64 y, vec_f64 z)
 {
     return (vec_f64){_mm256_fmadd_pd(x.a, y.a, z.a), _mm256_fmadd_pd(x.b, y.b, z.b)};
+}
+static inline vec_f64 fnma_f64(vec_f64 x, vec_f64 y, vec_f64 z)
+{
+    return (vec_f64){_mm256_fnmadd_pd(x.a, y.a, z.a), _mm256_fnmadd_pd(x.b, y.b, z.b)};
+}
+static inline __m256d unless_nan_half_f64(__m256d a, __m256d b)
+{
+    return _mm256_blendv_pd(a, b, _mm256_cmp_pd(a, a, _CMP_UNORD_Q));
+}
+static inline vec_f64 unless_nan_f64(vec_f64 x, vec_f64 y)
+{
+    return (vec_f64){unless_nan_half_f64(x.a, y.a), unless_nan_half_f64(x.b, y.b)};
 }
 static inline vec_f64 sqrt_f64(vec_f64 x)
 {
@@ -200,9 +187,45 @@ static inline unsigned nonfinite_lanes_f64(vec_f64 x)
     const vec_f64 magnitude = abs_f64(x);
     return nonfinite_half_f64(magnitude.a) | nonfinite_half_f64(magnitude.b) << 4;
 }
-static inline accum square_add_f64(accum sum, vec_f64 x)
+
+/* ADAM_KERNEL_LANES of double. */
+typedef struct accum {
+    __m256d a, b, c, d;
+} accum;
+
+static inline __attribute__((always_inline)) accum accum_load(const double *lane)
 {
-    return fma_f64(x, x, sum);
+    return (accum){_mm256_loadu_pd(lane), _mm256_loadu_pd(lane + 4), _mm256_loadu_pd(lane + 8),
+                   _mm256_loadu_pd(lane + 12)};
+}
+static inline __attribute__((always_inline)) double accum_total(accum sum)
+{
+    double lane[ADAM_KERNEL_LANES];
+    _mm256_storeu_pd(lane, sum.a);
+    _mm256_storeu_pd(lane + 4, sum.b);
+    _mm256_storeu_pd(lane + 8, sum.c);
+    _mm256_storeu_pd(lane + 12, sum.d);
+    return adam_kernel_add_lanes(lane);
+}
+static inline __attribute__((always_inline)) accum add_squares_f32(accum sum, const void *numbers)
+{
+    const float *x = numbers;
+    const __m256d a = _mm256_cvtps_pd(_mm_loadu_ps(x));
+    const __m256d b = _mm256_cvtps_pd(_mm_loadu_ps(x + 4));
+    const __m256d c = _mm256_cvtps_pd(_mm_loadu_ps(x + 8));
+    const __m256d d = _mm256_cvtps_pd(_mm_loadu_ps(x + 12));
+    return (accum){_mm256_fmadd_pd(a, a, sum.a), _mm256_fmadd_pd(b, b, sum.b),
+                   _mm256_fmadd_pd(c, c, sum.c), _mm256_fmadd_pd(d, d, sum.d)};
+}
+static inline __attribute__((always_inline)) accum add_squares_f64(accum sum, const void *numbers)
+{
+    const double *x = numbers;
+    const __m256d a = _mm256_loadu_pd(x);
+    const __m256d b = _mm256_loadu_pd(x + 4);
+    const __m256d c = _mm256_loadu_pd(x + 8);
+    const __m256d d = _mm256_loadu_pd(x + 12);
+    return (accum){_mm256_fmadd_pd(a, a, sum.a), _mm256_fmadd_pd(b, b, sum.b),
+                   _mm256_fmadd_pd(c, c, sum.c), _mm256_fmadd_pd(d, d, sum.d)};
 }
 
 #define REAL    float

@@ -1,24 +1,11 @@
 /* kernel_avx512.c: the vector operations of AVX-512F for kernel_body.h. */
 #include <immintrin.h>
+#include <string.h>
 
 #include "../kernel.h"
 
 typedef __m512 vec_f32;
 typedef __m512d vec_f64;
-typedef __m512d accum;
-
-static inline accum accum_zero(void)
-{
-    return _mm512_setzero_pd();
-}
-
-static inline double accum_total(accum a)
-{
-    double lane[ADAM_KERNEL_LANES];
-    _mm512_storeu_pd(lane, a);
-    return adam_kernel_add_lanes(lane);
-}
-
 static inline __mmask16 part_f32(size_t n)
 {
     return (__mmask16)((1U << n) - 1);
@@ -43,10 +30,6 @@ static inline void store_part_f32(void *p, vec_f32 a, size_t n)
 {
     _mm512_mask_storeu_ps(p, part_f32(n), a);
 }
-static inline vec_f32 keep_part_f32(vec_f32 a, size_t n)
-{
-    return _mm512_maskz_mov_ps(part_f32(n), a);
-}
 static inline vec_f32 add_f32(vec_f32 a, vec_f32 b)
 {
     return _mm512_add_ps(a, b);
@@ -66,6 +49,14 @@ static inline vec_f32 div_f32(vec_f32 a, vec_f32 b)
 static inline vec_f32 fma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
 {
     return _mm512_fmadd_ps(a, b, c);
+}
+static inline vec_f32 fnma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
+{
+    return _mm512_fnmadd_ps(a, b, c);
+}
+static inline vec_f32 unless_nan_f32(vec_f32 a, vec_f32 b)
+{
+    return _mm512_mask_mov_ps(a, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), b);
 }
 static inline vec_f32 sqrt_f32(vec_f32 a)
 {
@@ -93,13 +84,6 @@ static inline unsigned nonfinite_lanes_f32(vec_f32 a)
 {
     return _mm512_cmp_ps_mask(abs_f32(a), set1_f32(__builtin_inff()), _CMP_NLT_UQ);
 }
-static inline accum square_add_f32(accum sum, vec_f32 a)
-{
-    const __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1));
-    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
-    const __m512d high = _mm512_cvtps_pd(upper);
-    return _mm512_fmadd_pd(high, high, _mm512_fmadd_pd(low, low, sum));
-}
 
 static inline __mmask8 part_f64(size_t n)
 {
@@ -125,10 +109,6 @@ static inline void store_part_f64(void *p, vec_f64 a, size_t n)
 {
     _mm512_mask_storeu_pd(p, part_f64(n), a);
 }
-static inline vec_f64 keep_part_f64(vec_f64 a, size_t n)
-{
-    return _mm512_maskz_mov_pd(part_f64(n), a);
-}
 static inline vec_f64 add_f64(vec_f64 a, vec_f64 b)
 {
     return _mm512_add_pd(a, b);
@@ -148,6 +128,14 @@ static inline vec_f64 div_f64(vec_f64 a, vec_f64 b)
 static inline vec_f64 fma_f64(vec_f64 a, vec_f64 b, vec_f64 c)
 {
     return _mm512_fmadd_pd(a, b, c);
+}
+static inline vec_f64 fnma_f64(vec_f64 a, vec_f64 b, vec_f64 c)
+{
+    return _mm512_fnmadd_pd(a, b, c);
+}
+static inline vec_f64 unless_nan_f64(vec_f64 a, vec_f64 b)
+{
+    return _mm512_mask_mov_pd(a, _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), b);
 }
 static inline vec_f64 sqrt_f64(vec_f64 a)
 {
@@ -173,9 +161,36 @@ static inline unsigned nonfinite_lanes_f64(vec_f64 a)
 {
     return _mm512_cmp_pd_mask(abs_f64(a), set1_f64(__builtin_inf()), _CMP_NLT_UQ);
 }
-static inline accum square_add_f64(accum sum, vec_f64 a)
+
+/* ADAM_KERNEL_LANES of double. */
+typedef struct accum {
+    __m512d a, b;
+} accum;
+
+static inline __attribute__((always_inline)) accum accum_load(const double *lane)
 {
-    return _mm512_fmadd_pd(a, a, sum);
+    return (accum){_mm512_loadu_pd(lane), _mm512_loadu_pd(lane + 8)};
+}
+static inline __attribute__((always_inline)) double accum_total(accum sum)
+{
+    double lane[ADAM_KERNEL_LANES];
+    _mm512_storeu_pd(lane, sum.a);
+    _mm512_storeu_pd(lane + 8, sum.b);
+    return adam_kernel_add_lanes(lane);
+}
+static inline __attribute__((always_inline)) accum add_squares_f32(accum sum, const void *numbers)
+{
+    const float *x = numbers;
+    const __m512d a = _mm512_cvtps_pd(_mm256_loadu_ps(x));
+    const __m512d b = _mm512_cvtps_pd(_mm256_loadu_ps(x + 8));
+    return (accum){_mm512_fmadd_pd(a, a, sum.a), _mm512_fmadd_pd(b, b, sum.b)};
+}
+static inline __attribute__((always_inline)) accum add_squares_f64(accum sum, const void *numbers)
+{
+    const double *x = numbers;
+    const __m512d a = _mm512_loadu_pd(x);
+    const __m512d b = _mm512_loadu_pd(x + 8);
+    return (accum){_mm512_fmadd_pd(a, a, sum.a), _mm512_fmadd_pd(b, b, sum.b)};
 }
 
 #define REAL    float

@@ -127,20 +127,24 @@ static void test_same_bits(void **state)
     free_grads(grads);
 }
 
-/* The sum of squares as docs/numerics.md has it: 8 lanes of fma in a chunk of 16384 elements, added
+/* The sum of squares as docs/numerics.md has it: 16 lanes of fma in a chunk of 16384 elements, added
  * as a tree; chunks in order; then parameters in order. */
 static double sum_of_squares(const adam_tensor *t)
 {
     double sum = 0.0;
     for (size_t start = 0; start < t->shape[0]; start += 16384) {
-        double lane[8] = {0};
+        double lane[16] = {0};
         for (size_t i = start; i < start + 16384 && i < t->shape[0]; i++) {
             const double x = t->dtype == ADAM_FLOAT64 ? ((const double *)t->data)[i]
                                                       : (double)((const float *)t->data)[i];
-            lane[i % 8] = fma(x, x, lane[i % 8]);
+            lane[i % 16] = fma(x, x, lane[i % 16]);
         }
-        sum += ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-               ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+        for (size_t half = 8; half > 0; half /= 2) {
+            for (size_t k = 0; k < half; k++) {
+                lane[k] += lane[k + half];
+            }
+        }
+        sum += lane[0];
     }
     return sum;
 }
