@@ -54,6 +54,20 @@ void adam_step_each_chunk(adam_step_plan *plan, void (*fn)(void *, size_t))
 
 /* ---- prepare ---- */
 
+/* Zeroed memory until the end of the step. False: none left. */
+static bool scratch_get(const adam_step_plan *plan, size_t bytes, adam_block *block)
+{
+    *block = (adam_block){plan->scratch.alloc(plan->scratch.context, bytes), bytes};
+    return block->memory != NULL;
+}
+
+static void scratch_put(const adam_allocator *scratch, const adam_block *block)
+{
+    if (block->memory != NULL) {
+        scratch->release(scratch->context, block->memory, block->bytes);
+    }
+}
+
 static int compare_entries(const void *a, const void *b)
 {
     const adam_param *x = ((const adam_step_entry *)a)->param;
@@ -121,7 +135,7 @@ static adam_status prepare_overrides(adam_step_plan *plan, const adam_options *g
     adam_optimizer *o = plan->optimizer;
     const size_t n = o->n_groups;
     const size_t bytes = n * (sizeof(adam_options) + sizeof(adam_block));
-    if (!adam_block_get(o, bytes, &plan->groups_block)) {
+    if (!scratch_get(plan, bytes, &plan->groups_block)) {
         return adam_error_no_memory(error, bytes);
     }
     adam_options *copy = plan->groups_block.memory;
@@ -174,7 +188,7 @@ static adam_status prepare(adam_step_plan *plan, const adam_step_args *args, ada
         return adam_error_set(error, ADAM_EMPTY, "a step needs at least one gradient");
     }
     const size_t entry_bytes = n * sizeof(adam_step_entry) + adam_marks_bytes(o->n_params);
-    if (!adam_block_get(o, entry_bytes, &plan->entries_block)) {
+    if (!scratch_get(plan, entry_bytes, &plan->entries_block)) {
         return adam_error_no_memory(error, entry_bytes);
     }
     plan->entries = plan->entries_block.memory;
@@ -196,7 +210,7 @@ static adam_status prepare(adam_step_plan *plan, const adam_step_args *args, ada
     const size_t n_norms = isfinite(plan->grad_options.max_grad_norm) ? plan->n_chunks : 0;
     const size_t chunk_bytes = plan->n_scalars * sizeof(adam_scalars) +
                                plan->n_chunks * sizeof(adam_sums) + n_norms * sizeof(adam_norms);
-    if (!adam_block_get(o, chunk_bytes, &plan->chunks_block)) {
+    if (!scratch_get(plan, chunk_bytes, &plan->chunks_block)) {
         return adam_error_no_memory(error, chunk_bytes);
     }
     plan->scalars = plan->chunks_block.memory;
@@ -208,13 +222,14 @@ static adam_status prepare(adam_step_plan *plan, const adam_step_args *args, ada
 adam_status adam_step_prepare(adam_optimizer *o, const adam_step_args *args, adam_step_plan **out,
                               adam_error *error)
 {
-    adam_block own;
-    if (!adam_block_get(o, sizeof(adam_step_plan), &own)) {
-        (void)adam_error_no_memory(error, sizeof(adam_step_plan));
+    const adam_allocator scratch = args->scratch != NULL ? *args->scratch : o->allocator;
+    adam_step_plan *plan = scratch.alloc(scratch.context, sizeof *plan);
+    if (plan == NULL) {
+        (void)adam_error_no_memory(error, sizeof *plan);
         return ADAM_NO_MEMORY;
     }
-    adam_step_plan *plan = own.memory;
     plan->optimizer = o;
+    plan->scratch = scratch;
     plan->kernel = adam_kernel_get();
     plan->pool = args->pool;
     plan->grad_options = args->grad_options != NULL ? *args->grad_options : o->grad_options;
@@ -236,11 +251,12 @@ void adam_step_discard(adam_step_plan *plan)
     for (size_t i = 0; plan->max_blocks != NULL && i < o->n_groups; i++) {
         adam_block_put(o, &plan->max_blocks[i]);
     }
-    adam_block_put(o, &plan->groups_block);
-    adam_block_put(o, &plan->chunks_block);
-    adam_block_put(o, &plan->entries_block);
-    adam_block own = {plan, sizeof *plan};
-    adam_block_put(o, &own);
+    const adam_allocator scratch = plan->scratch;
+    const adam_block own = {plan, sizeof *plan};
+    scratch_put(&scratch, &plan->groups_block);
+    scratch_put(&scratch, &plan->chunks_block);
+    scratch_put(&scratch, &plan->entries_block);
+    scratch_put(&scratch, &own);
 }
 
 /* ---- apply ---- */

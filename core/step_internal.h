@@ -24,6 +24,7 @@ typedef struct adam_step_entry {
 
 struct adam_step_plan {
     adam_optimizer *optimizer;
+    adam_allocator scratch; /* where its memory comes from, but for max_blocks */
     const adam_kernel *kernel;
     adam_pool *pool;
     const adam_options *groups; /* copy of the overrides, or NULL */

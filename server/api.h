@@ -29,10 +29,12 @@ typedef struct api_context {
     registry *registry;
     adam_pool *pool;          /* for large steps */
     adam_allocator allocator; /* optimizer state, from the budget */
+    adam_allocator scratch;   /* what a step needs until its end, in reused buffers */
     stream_hub *streams;
     atomic_bool draining;
-    /* Bytes of bodies and replies on their way: memory that comes back without anybody's doing. */
-    atomic_size_t transit_bytes;
+    /* Bytes of bodies and replies on their way: memory that comes back without anybody's doing. On
+     * a cache line of its own: every request writes it, and reads the rest. */
+    _Alignas(64) atomic_size_t transit_bytes;
 } api_context;
 
 typedef struct api_query {

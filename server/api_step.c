@@ -159,7 +159,8 @@ static bool step(api_context *ctx, api_request *rq, const tensor_body *body, con
                                  .out = out->tensors,
                                  .groups = body->overrides,
                                  .grad_options = &body->grad_options,
-                                 .pool = ctx->pool};
+                                 .pool = ctx->pool,
+                                 .scratch = &ctx->scratch};
     adam_error error;
     adam_step_plan *plan;
     text t = {.pool = ctx->buffers};

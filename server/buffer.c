@@ -1,7 +1,9 @@
 /* buffer.c: the pool of reused buffers, and growing text. Knows bytes, not what they mean.
  *
- * Capacities are rounded to a class: powers of two below 1 MiB, steps of 64 KiB above, so that the
- * bodies of one model's steps find each other's buffers and no large one is rounded up by much. */
+ * Capacities are powers of two below 1 MiB, and multiples of 64 KiB above, so that the bodies of
+ * one model's steps find each other's buffers and no large one is rounded up by much. Each of the
+ * powers has a list of its own, where the first fits; the large ones share a list that is searched.
+ */
 #include "buffer.h"
 
 #include <pthread.h>
@@ -19,6 +21,9 @@
 #define BUFFER_WASTE_DIV 8  /* a kept buffer serves a wish down to 7/8 of it */
 #define BUFFER_KEEP_DIV  4  /* at most this part of the budget is kept for reuse */
 #define BUFFER_KEEP_MAX  64 /* buffers kept */
+#define BUFFER_POWERS    8  /* 4 KiB to 512 KiB */
+#define BUFFER_LISTS     (BUFFER_POWERS + 1)
+#define BUFFER_OWN_MAX   8 /* of the smallest kept by each thread */
 
 typedef struct pooled {
     buffer public; /* first, so that a buffer * is a pooled * */
@@ -31,10 +36,20 @@ typedef struct pooled {
 struct buffer_pool {
     memory *memory;
     pthread_mutex_t lock;
-    pooled *kept; /* last let go first */
+    pooled *kept[BUFFER_LISTS]; /* by capacity, large ones last; in each, last let go first */
     size_t kept_count, kept_bytes;
     uint64_t trims;
 };
+
+/* The smallest buffers that a thread let go, for itself alone: a small request takes several, and
+ * would meet other threads at the pool's lock each time. They stay in the budget. */
+static _Thread_local struct {
+    buffer_pool *pool; /* whose they are, while there are any */
+    pooled *first;
+    unsigned count;
+} own;
+static pthread_key_t own_key; /* for its destructor */
+static pthread_once_t own_once = PTHREAD_ONCE_INIT;
 
 static size_t round_capacity(size_t wanted)
 {
@@ -48,29 +63,49 @@ static size_t round_capacity(size_t wanted)
     return capacity;
 }
 
+/* The list for buffers of a capacity. */
+static pooled **list_of(buffer_pool *pool, size_t capacity)
+{
+    size_t list = 0;
+    while (list < BUFFER_POWERS && BUFFER_MIN << list < capacity) {
+        list++;
+    }
+    return &pool->kept[list];
+}
+
 static void destroy(pooled *b)
 {
     memory_put(b->pool->memory, b->public.data, b->public.capacity);
     free(b);
 }
 
-/* Takes buffers off the list while `enough` is not yet reached; under the lock. Returns them. */
+/* Takes the buffer that a link leads to off its list; under the lock. */
+static pooled *unlink_kept(buffer_pool *pool, pooled **link)
+{
+    pooled *b = *link;
+    *link = b->next;
+    pool->kept_count--;
+    pool->kept_bytes -= b->public.capacity;
+    return b;
+}
+
+/* Takes buffers off the lists, the largest first and of those the ones that were let go longest
+ * ago, while `bytes_wanted` is not yet reached; under the lock. Returns them. */
 static pooled *unlink_oldest(buffer_pool *pool, size_t bytes_wanted)
 {
     pooled *out = NULL;
     size_t bytes = 0;
-    while (pool->kept != NULL && bytes < bytes_wanted) {
-        pooled **last = &pool->kept;
-        while ((*last)->next != NULL) {
-            last = &(*last)->next;
+    for (size_t list = BUFFER_LISTS; list-- > 0;) {
+        while (pool->kept[list] != NULL && bytes < bytes_wanted) {
+            pooled **last = &pool->kept[list];
+            while ((*last)->next != NULL) {
+                last = &(*last)->next;
+            }
+            pooled *b = unlink_kept(pool, last);
+            bytes += b->public.capacity;
+            b->next = out;
+            out = b;
         }
-        pooled *b = *last;
-        *last = NULL;
-        pool->kept_count--;
-        pool->kept_bytes -= b->public.capacity;
-        bytes += b->public.capacity;
-        b->next = out;
-        out = b;
     }
     return out;
 }
@@ -84,8 +119,53 @@ static void destroy_list(pooled *list)
     }
 }
 
+static void destroy_own(void *unused)
+{
+    (void)unused;
+    pooled *list = own.first;
+    own.first = NULL;
+    own.count = 0;
+    destroy_list(list);
+}
+
+static void make_own_key(void)
+{
+    (void)pthread_key_create(&own_key, destroy_own);
+}
+
+/* A buffer of the thread's own, or NULL. */
+static pooled *take_own(buffer_pool *pool)
+{
+    pooled *b = own.pool == pool ? own.first : NULL;
+    if (b != NULL) {
+        own.first = b->next;
+        own.count--;
+    }
+    return b;
+}
+
+static bool keep_own(pooled *b)
+{
+    if (b->public.capacity != BUFFER_MIN || own.count == BUFFER_OWN_MAX ||
+        (own.count > 0 && own.pool != b->pool)) {
+        return false;
+    }
+    if (own.pool != b->pool) {
+        (void)pthread_once(&own_once, make_own_key);
+        (void)pthread_setspecific(own_key, &own); /* or the destructor is not called */
+        own.pool = b->pool;
+    }
+    b->next = own.first;
+    own.first = b;
+    own.count++;
+    return true;
+}
+
 void buffer_pool_reclaim(buffer_pool *pool, size_t wanted)
 {
+    if (own.pool == pool) {
+        destroy_own(NULL);
+    }
     pthread_mutex_lock(&pool->lock);
     pooled *list = unlink_oldest(pool, wanted);
     pthread_mutex_unlock(&pool->lock);
@@ -129,16 +209,15 @@ void buffer_pool_trim(buffer_pool *pool)
     pooled *old = NULL;
     pthread_mutex_lock(&pool->lock);
     pool->trims++;
-    for (pooled **link = &pool->kept; *link != NULL;) {
-        pooled *b = *link;
-        if (pool->trims - b->idle_since > 1) {
-            *link = b->next;
-            pool->kept_count--;
-            pool->kept_bytes -= b->public.capacity;
-            b->next = old;
-            old = b;
-        } else {
-            link = &b->next;
+    for (size_t list = 0; list < BUFFER_LISTS; list++) {
+        for (pooled **link = &pool->kept[list]; *link != NULL;) {
+            if (pool->trims - (*link)->idle_since > 1) {
+                pooled *b = unlink_kept(pool, link);
+                b->next = old;
+                old = b;
+            } else {
+                link = &(*link)->next;
+            }
         }
     }
     pthread_mutex_unlock(&pool->lock);
@@ -151,12 +230,9 @@ static pooled *find_kept(buffer_pool *pool, size_t capacity)
     const size_t most = capacity + capacity / BUFFER_WASTE_DIV;
     pooled *found = NULL;
     pthread_mutex_lock(&pool->lock);
-    for (pooled **link = &pool->kept; *link != NULL; link = &(*link)->next) {
+    for (pooled **link = list_of(pool, capacity); *link != NULL; link = &(*link)->next) {
         if ((*link)->public.capacity >= capacity && (*link)->public.capacity <= most) {
-            found = *link;
-            *link = found->next;
-            pool->kept_count--;
-            pool->kept_bytes -= found->public.capacity;
+            found = unlink_kept(pool, link);
             break;
         }
     }
@@ -170,7 +246,10 @@ buffer *buffer_get(buffer_pool *pool, size_t wanted)
         return NULL;
     }
     const size_t capacity = round_capacity(wanted);
-    pooled *b = find_kept(pool, capacity);
+    pooled *b = capacity == BUFFER_MIN ? take_own(pool) : NULL;
+    if (b == NULL) {
+        b = find_kept(pool, capacity);
+    }
     if (b == NULL) {
         b = calloc(1, sizeof *b);
         if (b == NULL) {
@@ -199,7 +278,7 @@ buffer *buffer_hold(buffer *b)
 void buffer_drop(buffer *public)
 {
     pooled *b = (pooled *)public;
-    if (b == NULL || atomic_fetch_sub(&b->holds, 1) != 1) {
+    if (b == NULL || atomic_fetch_sub(&b->holds, 1) != 1 || keep_own(b)) {
         return;
     }
     buffer_pool *pool = b->pool;
@@ -209,8 +288,9 @@ void buffer_drop(buffer *public)
         pool->kept_bytes + b->public.capacity <= memory_limit(pool->memory) / BUFFER_KEEP_DIV;
     if (keep) {
         b->idle_since = pool->trims;
-        b->next = pool->kept;
-        pool->kept = b;
+        pooled **list = list_of(pool, b->public.capacity);
+        b->next = *list;
+        *list = b;
         pool->kept_count++;
         pool->kept_bytes += b->public.capacity;
     }
@@ -249,7 +329,7 @@ void text_advance(text *t, size_t length)
     t->buffer->length += length;
 }
 
-void text_add(text *t, const char *bytes, size_t length)
+void text_add_more(text *t, const char *bytes, size_t length)
 {
     char *to = text_reserve(t, length);
     if (to != NULL) {
@@ -263,17 +343,35 @@ void text_add_string(text *t, const char *string)
     text_add(t, string, strlen(string));
 }
 
+void text_add_uint(text *t, uint64_t value)
+{
+    char digits[20]; /* of 2^64 */
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    text_add(t, digits + at, sizeof digits - at);
+}
+
 void text_add_format(text *t, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     va_list again;
     va_copy(again, args);
-    const int length = vsnprintf(NULL, 0, format, args);
-    char *to = text_reserve(t, (size_t)length + 1);
+    const size_t room =
+        t->buffer != NULL && !t->failed ? t->buffer->capacity - t->buffer->length : 0;
+    char *to = room > 0 ? t->buffer->data + t->buffer->length : NULL;
+    const size_t length = (size_t)vsnprintf(to, room, format, args);
+    if (length >= room) {
+        to = text_reserve(t, length + 1);
+        if (to != NULL) {
+            (void)vsnprintf(to, length + 1, format, again);
+        }
+    }
     if (to != NULL) {
-        (void)vsnprintf(to, (size_t)length + 1, format, again);
-        text_advance(t, (size_t)length);
+        text_advance(t, length);
     }
     va_end(again);
     va_end(args);

@@ -8,6 +8,8 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 #include "memory.h"
 
@@ -21,7 +23,7 @@ typedef struct buffer {
 
 /* A pool on `m`, which it also registers with for memory pressure. NULL: no memory. */
 buffer_pool *buffer_pool_create(memory *m);
-/* All buffers must have been let go. */
+/* All buffers must have been let go, and all other threads that used it must have ended. */
 void buffer_pool_free(buffer_pool *pool);
 /* Gives back kept buffers of at least `wanted` bytes together, or all. */
 void buffer_pool_reclaim(buffer_pool *pool, size_t wanted);
@@ -43,8 +45,20 @@ typedef struct text {
     bool failed;
 } text;
 
-void text_add(text *t, const char *bytes, size_t length);
+/* Adds where there is no room yet. */
+void text_add_more(text *t, const char *bytes, size_t length);
+static inline void text_add(text *t, const char *bytes, size_t length)
+{
+    buffer *b = t->buffer;
+    if (b == NULL || t->failed || b->capacity - b->length < length) {
+        text_add_more(t, bytes, length);
+        return;
+    }
+    memcpy(b->data + b->length, bytes, length);
+    b->length += length;
+}
 void text_add_string(text *t, const char *string);
+void text_add_uint(text *t, uint64_t value);
 void text_add_format(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Room for `length` more bytes at the returned place, to be made part of it by text_advance. NULL:
  * failed. */

@@ -244,7 +244,8 @@ void json_add_string(text *t, const char *string, size_t length)
         text_add(t, string + i - plain, plain);
         plain = 0;
         if (c == '"' || c == '\\') {
-            text_add_format(t, "\\%c", c);
+            const char escape[2] = {'\\', (char)c};
+            text_add(t, escape, sizeof escape);
         } else {
             text_add_format(t, "\\u%04x", c);
         }
@@ -269,14 +270,15 @@ void json_add_double(text *t, double value)
 
 void json_add_uint(text *t, uint64_t value)
 {
-    text_add_format(t, "%llu", (unsigned long long)value);
+    text_add_uint(t, value);
 }
 
 void json_add_shape(text *t, int rank, const uint64_t *shape)
 {
     text_add(t, "[", 1);
     for (int i = 0; i < rank; i++) {
-        text_add_format(t, i > 0 ? ", %llu" : "%llu", (unsigned long long)shape[i]);
+        text_add_string(t, i > 0 ? ", " : "");
+        text_add_uint(t, shape[i]);
     }
     text_add(t, "]", 1);
 }

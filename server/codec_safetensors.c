@@ -268,13 +268,19 @@ uint64_t safetensors_add_tensor(text *t, const char *prefix, const adam_tensor *
     const uint64_t end = offset + numel * adam_dtype_size(tensor->dtype);
     text_add(t, ",", 1);
     char name[ADAM_MAX_NAME + 32];
-    const int length =
-        snprintf(name, sizeof name, "%s%.*s", prefix, (int)tensor->name_len, tensor->name);
-    json_add_string(t, name, (size_t)length);
-    text_add_format(t, ":{\"dtype\":\"%s\",\"shape\":", safetensors_dtype_name(tensor->dtype));
+    const size_t prefix_length = strlen(prefix);
+    memcpy(name, prefix, prefix_length);
+    memcpy(name + prefix_length, tensor->name, tensor->name_len);
+    json_add_string(t, name, prefix_length + tensor->name_len);
+    text_add_string(t, ":{\"dtype\":\"");
+    text_add_string(t, safetensors_dtype_name(tensor->dtype));
+    text_add_string(t, "\",\"shape\":");
     json_add_shape(t, tensor->rank, tensor->shape);
-    text_add_format(t, ",\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
-                    (unsigned long long)end);
+    text_add_string(t, ",\"data_offsets\":[");
+    text_add_uint(t, offset);
+    text_add_string(t, ",");
+    text_add_uint(t, end);
+    text_add_string(t, "]}");
     return end;
 }
 

@@ -1,5 +1,6 @@
 /* main.c: start, signals, drain, end. */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #define TRIM_SECONDS  5 /* between looks for buffers that nobody uses */
 #define DRAIN_TICK_MS 10
 #define OTHER_FILES   64 /* descriptors beside connections */
+#define SCRATCH_HEAD  64 /* keeps the alignment */
 
 static void *state_alloc(void *context, size_t bytes)
 {
@@ -28,6 +30,26 @@ static void *state_alloc(void *context, size_t bytes)
 static void state_release(void *context, void *block, size_t bytes)
 {
     memory_put(context, block, bytes);
+}
+
+/* A reused buffer, which is named in front of what is given out. */
+static void *scratch_alloc(void *context, size_t bytes)
+{
+    buffer *b = buffer_get(context, SCRATCH_HEAD + bytes);
+    if (b == NULL) {
+        return NULL;
+    }
+    memcpy(b->data, &b, sizeof b);
+    return memset(b->data + SCRATCH_HEAD, 0, bytes);
+}
+
+static void scratch_release(void *context, void *block, size_t bytes)
+{
+    (void)context;
+    (void)bytes;
+    buffer *b;
+    memcpy(&b, (char *)block - SCRATCH_HEAD, sizeof b);
+    buffer_drop(b);
 }
 
 static int fail(const char *message)
@@ -132,6 +154,7 @@ int main(int argc, char **argv)
     }
     log_begin(c.log_level, c.log_format);
     json_init();
+    (void)mallopt(M_MXFAST, 0); /* its fast bins would be merged before every block over 1 KiB */
     raise_file_limit(&c);
     block_signals(&signals);
 
@@ -140,6 +163,7 @@ int main(int argc, char **argv)
     ctx.buffers = ctx.memory != NULL ? buffer_pool_create(ctx.memory) : NULL;
     ctx.streams = stream_hub_create(c.heartbeat);
     ctx.allocator = (adam_allocator){state_alloc, state_release, ctx.memory};
+    ctx.scratch = (adam_allocator){scratch_alloc, scratch_release, ctx.buffers};
     executor *jobs = executor_create(c.threads);
     if (ctx.buffers != NULL && jobs != NULL) {
         ctx.registry = registry_create(ctx.memory, jobs, ctx.buffers, c.history);

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 #define MEMORY_ALIGNMENT ((size_t)64)
-#define MEMORY_HEAP_MORE ((size_t)64) /* that the heap takes beside a block */
+#define MEMORY_HEAP_MORE ((size_t)64) /* that the heap takes beside a block, to align it */
 #define MEMORY_PAGE      ((size_t)4096)
 #define MEMORY_MAP_MIN   ((size_t)128 << 10) /* from here on, memory is mapped */
 #define MEMORY_HUGE_PAGE ((size_t)2 << 20)
@@ -108,13 +108,29 @@ static void *map(size_t bytes)
     return block;
 }
 
+/* A block of the heap, aligned by hand: aligned_alloc passes by malloc's caches and leaves holes.
+ * The byte before the block says how far behind malloc's own it begins. */
+static void *heap_get(size_t bytes)
+{
+    char *own = malloc(bytes + MEMORY_ALIGNMENT);
+    if (own == NULL) {
+        return NULL;
+    }
+    const size_t behind = MEMORY_ALIGNMENT - (uintptr_t)own % MEMORY_ALIGNMENT;
+    own[behind - 1] = (char)behind;
+    return own + behind;
+}
+
+static void heap_put(void *block)
+{
+    char *at = block;
+    free(at - at[-1]);
+}
+
 /* A block whose bytes are booked already; where there is none, the booking is undone. */
 static void *get_booked(memory *m, size_t bytes)
 {
-    void *block = is_mapped(bytes)
-                      ? map(bytes)
-                      : aligned_alloc(MEMORY_ALIGNMENT, booked(bytes) - MEMORY_HEAP_MORE +
-                                                            (bytes == 0 ? MEMORY_ALIGNMENT : 0));
+    void *block = is_mapped(bytes) ? map(bytes) : heap_get(bytes);
     if (block == NULL) {
         atomic_fetch_sub(&m->used, booked(bytes));
     }
@@ -157,7 +173,7 @@ void memory_put(memory *m, void *block, size_t bytes)
     if (is_mapped(bytes)) {
         (void)munmap(block, bytes);
     } else {
-        free(block);
+        heap_put(block);
         atomic_fetch_add(&m->heap_freed, bytes);
     }
     atomic_fetch_sub(&m->used, booked(bytes));

@@ -215,6 +215,7 @@ typedef struct adam_step_args {
     const adam_options *groups;
     const adam_grad_options *grad_options; /* for this step; NULL: the optimizer's */
     adam_pool *pool;                       /* NULL: the calling thread alone */
+    const adam_allocator *scratch; /* for what lives until the step's end; NULL: the optimizer's */
 } adam_step_args;
 
 /* Norms are L2, over the elements that took part. Summed in double, in an order that depends on
