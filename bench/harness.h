@@ -35,7 +35,8 @@ bench_server bench_spawn(const char *const *argv);
 bench_server bench_server_start(const char *adamd, const char *const *extra);
 /* SIGTERM; ends the program unless the server exits with 0. */
 void bench_server_stop(bench_server *s);
-/* Peak resident bytes of a process so far. */
+/* Resident bytes of a process, now and at their peak so far. */
+size_t bench_memory(pid_t pid);
 size_t bench_peak_memory(pid_t pid);
 
 /* ---- HTTP over one raw socket: no client library in the figures ---- */

@@ -58,7 +58,8 @@ void bench_server_stop(bench_server *s)
     }
 }
 
-size_t bench_peak_memory(pid_t pid)
+/* A line of /proc/PID/status, "VmHWM:" or "VmRSS:", in bytes. */
+static size_t read_status(pid_t pid, const char *field)
 {
     char path[64];
     char line[256];
@@ -66,13 +67,23 @@ size_t bench_peak_memory(pid_t pid)
     (void)snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
     FILE *f = fopen(path, "r");
     while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-        if (strncmp(line, "VmHWM:", 6) == 0) {
-            kib = strtoul(line + 6, NULL, 10);
+        if (strncmp(line, field, strlen(field)) == 0) {
+            kib = strtoul(line + strlen(field), NULL, 10);
         }
     }
     if (f == NULL || kib == 0) {
-        bench_fail("cannot read the peak memory from %s", path);
+        bench_fail("cannot read %s from %s", field, path);
     }
     (void)fclose(f);
     return kib << 10;
+}
+
+size_t bench_memory(pid_t pid)
+{
+    return read_status(pid, "VmRSS:");
+}
+
+size_t bench_peak_memory(pid_t pid)
+{
+    return read_status(pid, "VmHWM:");
 }
