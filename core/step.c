@@ -9,7 +9,7 @@
 #include "step_internal.h"
 
 /* A step of fewer chunks than this is not worth waking threads for. */
-#define POOL_MIN_CHUNKS 4
+#define POOL_MIN_CHUNKS 16
 
 /* The entry that chunk `item` of the step belongs to. Entries without elements have no chunk. */
 static const adam_step_entry *find_entry(const adam_step_plan *plan, size_t item)

@@ -22,8 +22,9 @@
 
 /* Read buffer and header memory of a connection; half of it is the read buffer. */
 #define CONNECTION_MEMORY ((size_t)32 << 10)
-/* Work of more bytes than this goes to the executor. */
-#define INLINE_MAX ((size_t)128 << 10)
+/* Work of more bytes than this goes to the executor: so much takes less than a millisecond, and two
+ * wake-ups on the way there and back are a tenth of it. */
+#define INLINE_MAX ((size_t)5 << 20)
 /* Of a body that is not wanted, and whose length is not known or over --max-body, this much is
  * read. */
 #define DISCARD_MAX ((size_t)16 << 20)

@@ -213,8 +213,13 @@ strand *router_strand(const api_request *rq)
     return rq->instance != NULL && !stands_aside(rq->route) ? &rq->instance->strand : NULL;
 }
 
+/* A byte that is read or written as text, or hashed, takes as long as this many that are copied. */
+#define TEXT_WEIGHT 16
+
 size_t router_cost(const api_request *rq)
 {
+    const bool text = (rq->body != NULL && rq->sent != MEDIA_SAFETENSORS) ||
+                      (rq->wanted != MEDIA_SAFETENSORS && rq->wanted != MEDIA_OCTETS);
     size_t cost = rq->body != NULL ? rq->body->length : 0;
     if (rq->instance != NULL && rq->route->whole) {
         cost += instance_info(rq->instance).bytes;
@@ -222,7 +227,7 @@ size_t router_cost(const api_request *rq)
     if (rq->instance != NULL && rq->route->handler == api_history) {
         cost += history_bytes(rq->instance->history);
     }
-    return cost;
+    return text ? cost * TEXT_WEIGHT : cost;
 }
 
 static bool run(api_context *ctx, api_request *rq, reply *r, problem *p)

@@ -127,8 +127,8 @@ static void test_same_bits(void **state)
     free_grads(grads);
 }
 
-/* The sum of squares as docs/numerics.md has it: 16 lanes of fma in a chunk of 16384 elements, added
- * as a tree; chunks in order; then parameters in order. */
+/* The sum of squares as docs/numerics.md has it: 16 lanes of fma in a chunk of 16384 elements,
+ * added as a tree; chunks in order; then parameters in order. */
 static double sum_of_squares(const adam_tensor *t)
 {
     double sum = 0.0;
