@@ -7,6 +7,7 @@
 #include "codec_json.h"
 
 #include <cjson/cJSON.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,14 +17,20 @@
 
 typedef struct arena_block {
     struct arena_block *before;
-    size_t bytes, used;
+    size_t bytes;
 } arena_block;
 
+/* It stands at the beginning of a buffer, the rest of which is the arena's first block: a small
+ * text needs no other. */
 struct json_doc {
+    buffer *home;
     memory *memory;
-    arena_block *blocks;
-    bool full; /* the budget ran out */
-    text spans;
+    char *room; /* of the block in use: what is left */
+    size_t left;
+    arena_block *blocks; /* all but the first */
+    bool full;           /* the budget ran out */
+    text numbers;        /* json_numbers, one behind the other */
+    buffer *floats;      /* values of some of them, or NULL */
     cJSON *root;
 };
 
@@ -36,26 +43,35 @@ static size_t align(size_t bytes)
     return (bytes + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
 }
 
+/* A block with room for `bytes`, twice as large as the one before it. */
+static bool add_block(json_doc *doc, size_t bytes)
+{
+    const size_t least = align(sizeof(arena_block)) + bytes;
+    size_t size = doc->blocks != NULL ? doc->blocks->bytes * 2 : ARENA_FIRST_BLOCK;
+    size = size < ARENA_MAX_BLOCK ? size : ARENA_MAX_BLOCK;
+    size = size > least ? size : least;
+    arena_block *b = memory_get(doc->memory, size);
+    if (b == NULL) {
+        doc->full = true;
+        return false;
+    }
+    *b = (arena_block){.before = doc->blocks, .bytes = size};
+    doc->blocks = b;
+    doc->room = (char *)b + align(sizeof *b);
+    doc->left = size - align(sizeof *b);
+    return true;
+}
+
 static void *arena_alloc(size_t wanted)
 {
     json_doc *doc = current;
     const size_t bytes = align(wanted);
-    arena_block *b = doc->blocks;
-    if (b == NULL || b->bytes - b->used < bytes) {
-        size_t size = b == NULL ? ARENA_FIRST_BLOCK : b->bytes * 2;
-        size = size < ARENA_MAX_BLOCK ? size : ARENA_MAX_BLOCK;
-        const size_t least = align(sizeof *b) + bytes;
-        size = size > least ? size : least;
-        b = memory_get(doc->memory, size);
-        if (b == NULL) {
-            doc->full = true;
-            return NULL;
-        }
-        *b = (arena_block){.before = doc->blocks, .bytes = size, .used = align(sizeof *b)};
-        doc->blocks = b;
+    if (doc->left < bytes && !add_block(doc, bytes)) {
+        return NULL;
     }
-    void *out = (char *)b + b->used;
-    b->used += bytes;
+    void *out = doc->room;
+    doc->room += bytes;
+    doc->left -= bytes;
     return out;
 }
 
@@ -109,18 +125,29 @@ static bool is_number_list(const cJSON *value)
     return cJSON_IsArray(value) && cJSON_IsNumber(value->child) && value->child->next == NULL;
 }
 
-/* Walks the tree in the order of the text: numbers get the index of their span, in valueint, and
- * objects are checked for duplicates. The depth is bounded by the scan. */
-static codec_status number_spans(cJSON *value, int *next, codec_error *error)
+/* Numbers are found by where their json_numbers begins, in units of its alignment, which is kept in
+ * valueint. */
+#define NUMBERS_UNIT alignof(json_numbers)
+
+static const json_numbers *numbers_at(const json_doc *doc, size_t unit)
+{
+    return (const void *)(doc->numbers.buffer->data + unit * NUMBERS_UNIT);
+}
+
+/* Walks the tree in the order of the text: numbers get their place, from *next on, and objects are
+ * checked for duplicates. The depth is bounded by the scan. */
+static codec_status place_numbers(const json_doc *doc, cJSON *value, size_t *next,
+                                  codec_error *error)
 {
     if (cJSON_IsNumber(value) || is_number_list(value)) {
-        value->valueint = (*next)++;
+        value->valueint = (int)*next;
+        *next += json_numbers_bytes(numbers_at(doc, *next)) / NUMBERS_UNIT;
         return CODEC_OK;
     }
     codec_status st = cJSON_IsObject(value) ? check_duplicates(value, error) : CODEC_OK;
     if (cJSON_IsObject(value) || cJSON_IsArray(value)) {
         for (cJSON *item = value->child; st == CODEC_OK && item != NULL; item = item->next) {
-            st = number_spans(item, next, error);
+            st = place_numbers(doc, item, next, error);
         }
     }
     return st;
@@ -135,26 +162,48 @@ static codec_status build(json_doc *doc, const text *skeleton, codec_error *erro
         return doc->full ? codec_fail(error, CODEC_NO_MEMORY, "no memory to read the JSON")
                          : codec_fail(error, CODEC_MALFORMED_JSON, "not JSON");
     }
-    int next = 0;
-    return number_spans(doc->root, &next, error);
+    size_t next = 0;
+    return place_numbers(doc, doc->root, &next, error);
 }
 
 codec_status json_parse(buffer_pool *pool, const char *json, size_t length, json_doc **out,
                         codec_error *error)
 {
-    memory *m = buffer_pool_memory(pool);
-    json_doc *doc = memory_get_zeroed(m, sizeof *doc);
-    if (doc == NULL) {
+    return json_parse_floats(pool, json, length, 0, out, error);
+}
+
+/* Room for `floats` values, but for no more than a text of that length can have: each number takes
+ * two bytes of it. Without memory for it, none is kept. */
+static json_kept begin_floats(buffer_pool *pool, json_doc *doc, size_t floats, size_t length)
+{
+    const size_t most = floats < length / 2 ? floats : length / 2;
+    doc->floats = most > 0 ? buffer_get(pool, most * sizeof(float)) : NULL;
+    return doc->floats != NULL ? (json_kept){(void *)doc->floats->data, 0, most} : (json_kept){0};
+}
+
+codec_status json_parse_floats(buffer_pool *pool, const char *json, size_t length, size_t floats,
+                               json_doc **out, codec_error *error)
+{
+    buffer *home = buffer_get(pool, ARENA_FIRST_BLOCK);
+    if (home == NULL) {
         return codec_fail(error, CODEC_NO_MEMORY, "no memory to read the JSON");
     }
-    doc->memory = m;
-    doc->spans.pool = pool;
+    json_doc *doc = (void *)home->data;
+    *doc = (json_doc){.home = home,
+                      .memory = buffer_pool_memory(pool),
+                      .room = home->data + align(sizeof *doc),
+                      .left = home->capacity - align(sizeof *doc),
+                      .numbers = {.pool = pool}};
     text skeleton = {.pool = pool};
-    codec_status st = json_scan(json, length, &skeleton, &doc->spans, error);
+    json_kept kept = begin_floats(pool, doc, floats, length);
+    codec_status st = json_scan(json, length, &kept, &skeleton, &doc->numbers, error);
     if (st == CODEC_OK) {
         current = doc;
         st = build(doc, &skeleton, error);
         current = NULL;
+    }
+    if (doc->floats != NULL) {
+        doc->floats->length = kept.n * sizeof(float);
     }
     text_drop(&skeleton);
     if (st != CODEC_OK) {
@@ -170,13 +219,14 @@ void json_free(json_doc *doc)
     if (doc == NULL) {
         return;
     }
-    text_drop(&doc->spans);
+    text_drop(&doc->numbers);
+    buffer_drop(doc->floats);
     for (arena_block *b = doc->blocks; b != NULL;) {
         arena_block *before = b->before;
         memory_put(doc->memory, b, b->bytes);
         b = before;
     }
-    memory_put(doc->memory, doc, sizeof *doc);
+    buffer_drop(doc->home);
 }
 
 /* ---- reading ---- */
@@ -242,9 +292,19 @@ bool json_bool(const json_value *value)
     return cJSON_IsTrue(value);
 }
 
+const json_numbers *json_numbers_of(const json_doc *doc, const json_value *value)
+{
+    return numbers_at(doc, (size_t)value->valueint);
+}
+
+buffer *json_floats(const json_doc *doc)
+{
+    return doc->floats;
+}
+
 json_span json_number_text(const json_doc *doc, const json_value *value)
 {
-    return ((const json_span *)(const void *)doc->spans.buffer->data)[value->valueint];
+    return json_numbers_of(doc, value)->span;
 }
 
 codec_status json_check_names(const json_value *object, const char *const *allowed,

@@ -29,6 +29,12 @@ void json_init(void);
  * On success *doc is the caller's, to be freed with json_free. `text` must outlive it. */
 codec_status json_parse(buffer_pool *pool, const char *text, size_t length, json_doc **doc,
                         codec_error *error);
+/* The same; but the numbers of lists, up to `floats` of them, are also read as float32 at once, as
+ * json_numbers has it: what is wanted so need not be read from the text again. */
+codec_status json_parse_floats(buffer_pool *pool, const char *text, size_t length, size_t floats,
+                               json_doc **doc, codec_error *error);
+/* The buffer that holds all those values, or NULL; the caller may hold it for longer. */
+buffer *json_floats(const json_doc *doc);
 void json_free(json_doc *doc);
 
 const json_value *json_root(const json_doc *doc);
@@ -42,7 +48,8 @@ size_t json_count(const json_value *container);
 const char *json_name(const json_value *member);
 const char *json_string(const json_value *value);
 bool json_bool(const json_value *value);
-/* The text of a JSON_NUMBER or JSON_NUMBERS. */
+/* The text of a JSON_NUMBER or JSON_NUMBERS, with its shape. */
+const json_numbers *json_numbers_of(const json_doc *doc, const json_value *value);
 json_span json_number_text(const json_doc *doc, const json_value *value);
 
 /* Refuses members of `object` that are not in the NULL-terminated `allowed`. `where` names the

@@ -8,90 +8,6 @@
 
 #include "number.h"
 
-/* Walks the tokens of a checked list of numbers. */
-typedef struct cursor {
-    const char *at, *end;
-} cursor;
-
-/* The next token's first character, or 0 at the end; for a number or string, *token is its text.
- * Commas and white space are passed over. */
-static char next_token(cursor *c, json_span *token)
-{
-    while (c->at < c->end && strchr(" \n\t\r,", *c->at) != NULL) {
-        c->at++;
-    }
-    if (c->at == c->end) {
-        return 0;
-    }
-    const char first = *c->at;
-    const char *from = c->at++;
-    if (first == '"') {
-        while (*c->at++ != '"') {
-        }
-    } else if (first != '[' && first != ']') {
-        while (c->at < c->end && strchr(" \n\t\r,]", *c->at) == NULL) {
-            c->at++;
-        }
-    }
-    *token = (json_span){from, (size_t)(c->at - from)};
-    return first;
-}
-
-/* Closes the list at `depth` that held `count` items: they must be as many as in those before it.
- */
-static bool close_list(uint64_t *shape, bool *known, int depth, uint64_t count)
-{
-    if (!known[depth]) {
-        known[depth] = true;
-        shape[depth] = count;
-    }
-    return shape[depth] == count;
-}
-
-static codec_status list_shape(json_span list, const char *what, int *rank, uint64_t *shape,
-                               codec_error *error)
-{
-    cursor c = {list.text, list.text + list.length};
-    uint64_t count[ADAM_MAX_RANK] = {0};
-    bool known[ADAM_MAX_RANK] = {false};
-    int depth = -1;
-    int leaf_depth = -1; /* lists around each number; -1: none seen yet */
-    int deepest = 0;
-    json_span token;
-    for (char t = next_token(&c, &token); t != 0; t = next_token(&c, &token)) {
-        if (t == '[') {
-            if (depth >= 0) {
-                count[depth]++;
-            }
-            depth++;
-            count[depth] = 0;
-            deepest = depth > deepest ? depth : deepest;
-            if (leaf_depth >= 0 && depth > leaf_depth) {
-                goto ragged;
-            }
-        } else if (t == ']') {
-            if (!close_list(shape, known, depth, count[depth])) {
-                goto ragged;
-            }
-            depth--;
-        } else {
-            if (leaf_depth >= 0 && leaf_depth != depth) {
-                goto ragged;
-            }
-            leaf_depth = depth;
-            count[depth]++;
-        }
-    }
-    if (leaf_depth >= 0 && leaf_depth != deepest) {
-        goto ragged;
-    }
-    *rank = deepest + 1;
-    return CODEC_OK;
-ragged:
-    return codec_fail(error, CODEC_INVALID_VALUE,
-                      "%s is ragged: lists at the same depth must have the same length", what);
-}
-
 static bool special_value(const char *string, double *value)
 {
     if (strcmp(string, "NaN") == 0) {
@@ -106,18 +22,30 @@ static bool special_value(const char *string, double *value)
     return true;
 }
 
-codec_status numbers_shape(const json_doc *doc, const json_value *value, const char *what,
-                           int *rank, uint64_t *shape, codec_error *error)
+bool numbers_have_shape(const json_doc *doc, const json_value *value, int *rank, uint64_t *shape)
 {
     double special;
     const json_type type = json_type_of(value);
     if (type == JSON_NUMBERS) {
-        return list_shape(json_number_text(doc, value), what, rank, shape, error);
+        const json_numbers *list = json_numbers_of(doc, value);
+        *rank = list->rank;
+        memcpy(shape, list->shape, list->rank > 0 ? (size_t)list->rank * sizeof *shape : 0);
+        return *rank != JSON_RAGGED;
     }
-    if (type == JSON_NUMBER ||
-        (type == JSON_STRING && special_value(json_string(value), &special))) {
-        *rank = 0;
+    *rank = 0;
+    return type == JSON_NUMBER ||
+           (type == JSON_STRING && special_value(json_string(value), &special));
+}
+
+codec_status numbers_shape(const json_doc *doc, const json_value *value, const char *what,
+                           int *rank, uint64_t *shape, codec_error *error)
+{
+    if (numbers_have_shape(doc, value, rank, shape)) {
         return CODEC_OK;
+    }
+    if (json_type_of(value) == JSON_NUMBERS) {
+        return codec_fail(error, CODEC_INVALID_VALUE,
+                          "%s is ragged: lists at the same depth must have the same length", what);
     }
     return codec_fail(error, CODEC_INVALID_VALUE,
                       "%s is %s, expected a number or nested lists of numbers, at most %d deep",
@@ -138,22 +66,38 @@ bool numbers_shape_fits(int want_rank, const uint64_t *want, int got_rank, const
     return adam_shape_equal(written, want, got_rank, got);
 }
 
-/* Stores one number; false where it overflows. */
-static bool store(json_span token, adam_dtype dtype, size_t index, void *out)
+/* Passes over what stands between the numbers of checked text: brackets, commas and white space. */
+static const char *next_number(const char *at, const char *end)
 {
-    if (token.text[0] == '"') {
-        const double value = token.text[1] == 'N'   ? NAN
-                             : token.text[1] == '-' ? -INFINITY
-                                                    : INFINITY;
-        if (dtype == ADAM_FLOAT64) {
-            ((double *)out)[index] = value;
-        } else {
-            ((float *)out)[index] = (float)value;
-        }
-        return true;
+    while (at < end && *at != '"' && *at != '-' && (*at < '0' || *at > '9')) {
+        at++;
     }
-    return dtype == ADAM_FLOAT64 ? number_read_f64(token.text, token.length, (double *)out + index)
-                                 : number_read_f32(token.text, token.length, (float *)out + index);
+    return at;
+}
+
+static const char *number_end(const char *at, const char *end)
+{
+    while (at<end && * at> ' ' && *at != ',' && *at != ']') {
+        at++;
+    }
+    return at;
+}
+
+/* Stores the number at `at`, or what a string stands for; returns where it ends, or NULL where it
+ * overflows. */
+static const char *take(const char *at, const char *end, adam_dtype dtype, size_t index, void *out)
+{
+    if (*at != '"') {
+        return dtype == ADAM_FLOAT64 ? number_take_f64(at, end, (double *)out + index)
+                                     : number_take_f32(at, end, (float *)out + index);
+    }
+    const double value = at[1] == 'N' ? NAN : at[1] == '-' ? -INFINITY : INFINITY;
+    if (dtype == ADAM_FLOAT64) {
+        ((double *)out)[index] = value;
+    } else {
+        ((float *)out)[index] = (float)value;
+    }
+    return strchr(at + 1, '"') + 1;
 }
 
 codec_status numbers_read(const json_doc *doc, const json_value *value, const char *what,
@@ -165,19 +109,25 @@ codec_status numbers_read(const json_doc *doc, const json_value *value, const ch
         const int length = snprintf(quoted, sizeof quoted, "\"%s\"", json_string(value));
         span = (json_span){quoted, (size_t)length};
     } else {
-        span = json_number_text(doc, value);
-    }
-    cursor c = {span.text, span.text + span.length};
-    size_t index = 0;
-    json_span token;
-    for (char t = next_token(&c, &token); t != 0; t = next_token(&c, &token)) {
-        if (t == '[' || t == ']') {
-            continue;
+        const json_numbers *n = json_numbers_of(doc, value);
+        uint64_t numel = 0;
+        if (n->values != NULL && dtype == ADAM_FLOAT32) {
+            (void)adam_shape_numel(n->rank, n->shape, &numel);
+            memcpy(out, n->values, numel * sizeof *n->values);
+            return CODEC_OK;
         }
-        if (!store(token, dtype, index, out)) {
+        span = n->span;
+    }
+    const char *end = span.text + span.length;
+    size_t index = 0;
+    for (const char *at = next_number(span.text, end); at < end; at = next_number(at, end)) {
+        const char *from = at;
+        at = take(from, end, dtype, index, out);
+        if (at == NULL) {
             return codec_fail(error, CODEC_INVALID_VALUE,
                               "%s has %.*s at element %zu, which is out of the range of %s", what,
-                              CODEC_NAME(token.text, token.length), index, adam_dtype_name(dtype));
+                              CODEC_NAME(from, number_end(from, end) - from), index,
+                              adam_dtype_name(dtype));
         }
         index++;
     }
@@ -216,15 +166,19 @@ bool numbers_uint_list(const json_doc *doc, const json_value *value, size_t most
     if (json_type_of(value) != JSON_NUMBERS) {
         return false;
     }
-    const json_span list = json_number_text(doc, value);
-    cursor c = {list.text + 1, list.text + list.length - 1};
-    json_span token;
+    const json_numbers *list = json_numbers_of(doc, value);
+    if (list->rank != 1 || list->shape[0] > most) {
+        return false;
+    }
+    const char *end = list->span.text + list->span.length;
     *count = 0;
-    for (char t = next_token(&c, &token); t != 0; t = next_token(&c, &token)) {
-        if (t == '[' || t == ']' || t == '"' || *count == most || !read_uint(token, &out[*count])) {
+    for (const char *at = next_number(list->span.text, end); at < end; at = next_number(at, end)) {
+        const json_span number = {at, (size_t)(number_end(at, end) - at)};
+        if (!read_uint(number, &out[*count])) {
             return false;
         }
         (*count)++;
+        at += number.length;
     }
     return true;
 }
@@ -283,33 +237,49 @@ void json_add_shape(text *t, int rank, const uint64_t *shape)
     text_add(t, "]", 1);
 }
 
-static void add_element(text *t, const adam_tensor *tensor, size_t index)
+/* Elements that are printed with one look at the room for them. */
+#define ROW_PART ((uint64_t)64)
+
+/* Adds n <= ROW_PART elements from `index` on, with ", " between them. */
+static void add_elements(text *t, const adam_tensor *tensor, uint64_t index, uint64_t n)
 {
     const char *from = (const char *)tensor->data + index * adam_dtype_size(tensor->dtype);
     if (tensor->dtype == ADAM_FLOAT64) {
-        double value;
-        memcpy(&value, from, sizeof value);
-        json_add_number(t, ADAM_FLOAT64, value);
-    } else {
-        float value;
-        adam_convert(ADAM_FLOAT32, &value, tensor->dtype, from, 1);
-        json_add_number(t, ADAM_FLOAT32, value);
+        for (uint64_t i = 0; i < n; i++) {
+            double value;
+            memcpy(&value, from + i * sizeof value, sizeof value);
+            text_add(t, ", ", i > 0 ? 2 : 0);
+            json_add_double(t, value);
+        }
+        return;
+    }
+    float values[ROW_PART];
+    char *to = text_reserve(t, n * (NUMBER_MAX_F32 + 2) + NUMBER_MAX_TEXT);
+    if (to != NULL) {
+        adam_convert(ADAM_FLOAT32, values, tensor->dtype, from, n);
+        text_advance(t, number_print_list_f32(values, n, to));
     }
 }
 
 /* Adds the list at `dim`; *index runs over the elements. */
-static void add_list(text *t, const adam_tensor *tensor, int dim, size_t *index)
+static void add_list(text *t, const adam_tensor *tensor, int dim, uint64_t *index)
 {
-    if (dim == tensor->rank) {
-        add_element(t, tensor, (*index)++);
-        return;
-    }
+    const uint64_t n = tensor->shape[dim];
+    const bool leaves = dim + 1 == tensor->rank;
     text_add(t, "[", 1);
-    for (uint64_t i = 0; i < tensor->shape[dim] && !t->failed; i++) {
-        if (i > 0) {
-            text_add(t, ", ", 2);
+    for (uint64_t i = 0; i < n && !t->failed;) {
+        if (leaves) {
+            const uint64_t part = n - i < ROW_PART ? n - i : ROW_PART;
+            text_add(t, ", ", i > 0 ? 2 : 0);
+            add_elements(t, tensor, *index, part);
+            *index += part;
+            i += part;
+        } else {
+            if (i++ > 0) {
+                text_add(t, ", ", 2);
+            }
+            add_list(t, tensor, dim + 1, index);
         }
-        add_list(t, tensor, dim + 1, index);
     }
     text_add(t, "]", 1);
 }
@@ -322,6 +292,10 @@ void json_add_tensor(text *t, const adam_tensor *tensor)
         text_add(t, "[]", 2); /* not a list for each of what may be 2^53 rows of nothing */
         return;
     }
-    size_t index = 0;
+    if (tensor->rank == 0) {
+        add_elements(t, tensor, 0, 1);
+        return;
+    }
+    uint64_t index = 0;
     add_list(t, tensor, 0, &index);
 }

@@ -10,6 +10,9 @@
 codec_status numbers_shape(const json_doc *doc, const json_value *value, const char *what,
                            int *rank, uint64_t *shape, codec_error *error);
 
+/* The same without a message; false where there would be one. */
+bool numbers_have_shape(const json_doc *doc, const json_value *value, int *rank, uint64_t *shape);
+
 /* Whether a list of shape `got` is how a tensor of shape `want` may be written: the same, but
  * nothing is written below a dimension of 0, and an empty tensor of any shape may be []. */
 bool numbers_shape_fits(int want_rank, const uint64_t *want, int got_rank, const uint64_t *got);

@@ -146,8 +146,9 @@ void show_norms(text *t, double grad_norm, double param_norm, double update_norm
 void show_stats(text *t, const adam_step_stats *stats)
 {
     show_norms(t, stats->grad_norm, stats->param_norm, stats->update_norm, stats->clip_coef);
-    text_add_format(t, ", \"skipped\": %s, \"converted\": %zu", stats->skipped ? "true" : "false",
-                    stats->converted);
+    text_add_string(t, stats->skipped ? ", \"skipped\": true" : ", \"skipped\": false");
+    text_add_string(t, ", \"converted\": ");
+    text_add_uint(t, stats->converted);
 }
 
 void show_group_stats(text *t, const adam_group_stats *groups, size_t n, double clip_coef)

@@ -8,6 +8,8 @@
 #include "codec_names.h"
 #include "codec_options.h"
 
+#define FLOATS_BESIDE 64
+
 void tensor_body_drop(tensor_body *b)
 {
     json_free(b->doc);
@@ -54,6 +56,15 @@ static codec_status read_overrides(buffer_pool *pool, const json_doc *doc, const
     return st;
 }
 
+/* How many numbers the body may have that are wanted as float32, and a few of options beside them.
+ */
+static size_t floats_of(const adam_optimizer *o)
+{
+    const bool any = adam_optimizer_param_count(o) > 0 &&
+                     adam_optimizer_param(o, 0).tensor.dtype == ADAM_FLOAT32;
+    return any ? adam_optimizer_numel(o) + FLOATS_BESIDE : 0; /* mixed types are rare */
+}
+
 codec_status tensor_body_read_json(buffer_pool *pool, const buffer *body, tensor_body_kind kind,
                                    const adam_optimizer *optimizer, tensor_body *out,
                                    codec_error *error)
@@ -64,7 +75,8 @@ codec_status tensor_body_read_json(buffer_pool *pool, const buffer *body, tensor
     const bool grads = kind == TENSOR_BODY_GRADS;
     const char *key = grads ? "grads" : "params";
     *out = (tensor_body){0};
-    codec_status st = json_parse(pool, body->data, body->length, &out->doc, error);
+    codec_status st =
+        json_parse_floats(pool, body->data, body->length, floats_of(optimizer), &out->doc, error);
     if (st != CODEC_OK) {
         return st;
     }
@@ -91,7 +103,8 @@ codec_status tensor_body_read_json(buffer_pool *pool, const buffer *body, tensor
     out->tensors = out->list.tensors;
     out->n = out->list.n;
     out->data = out->list.data;
-    out->data_length = out->list.data->length;
+    out->data_offset = out->list.data_offset;
+    out->data_length = out->list.data_length;
     out->grad_options = adam_optimizer_grad_options(optimizer);
     st =
         grads ? grad_options_read(out->doc, root, "the step", &out->grad_options, error) : CODEC_OK;

@@ -59,9 +59,48 @@ static codec_status read_dtype(const json_doc *doc, tensor_list *list, adam_dtyp
     return CODEC_OK;
 }
 
+/* Whether all numbers stand one behind the other where they were read while they were parsed: then
+ * they stay there. */
+static bool take_floats(const json_doc *doc, tensor_list *list)
+{
+    const float *first = NULL;
+    const float *next = NULL;
+    for (size_t i = 0; i < list->n; i++) {
+        adam_tensor *t = &list->tensors[i];
+        if (list->values[i] == NULL) {
+            continue;
+        }
+        const bool floats =
+            t->dtype == ADAM_FLOAT32 && json_type_of(list->values[i]) == JSON_NUMBERS;
+        const float *values = floats ? json_numbers_of(doc, list->values[i])->values : NULL;
+        if (values == NULL || (next != NULL && values != next)) {
+            return false;
+        }
+        first = first != NULL ? first : values;
+        next = values + tensor_bytes(t) / sizeof *values;
+    }
+    if (first == NULL) {
+        return false;
+    }
+    list->data = buffer_hold(json_floats(doc));
+    list->data_offset = (size_t)((const char *)first - list->data->data);
+    list->data_length = (size_t)(next - first) * sizeof *first;
+    char *at = list->data->data + list->data_offset;
+    for (size_t i = 0; i < list->n; i++) {
+        if (list->values[i] != NULL) {
+            list->tensors[i].data = at;
+            at += tensor_bytes(&list->tensors[i]);
+        }
+    }
+    return true;
+}
+
 codec_status tensor_list_read(const json_doc *doc, tensor_list *list, const char *what,
                               codec_error *error)
 {
+    if (take_floats(doc, list)) {
+        return CODEC_OK;
+    }
     uint64_t bytes = 0;
     for (size_t i = 0; i < list->n; i++) {
         bytes += list->values[i] != NULL ? tensor_bytes(&list->tensors[i]) : 0;
@@ -72,6 +111,7 @@ codec_status tensor_list_read(const json_doc *doc, tensor_list *list, const char
                           (unsigned long long)bytes);
     }
     list->data->length = bytes;
+    list->data_length = bytes;
     /* the wider type first: then all are aligned without gaps */
     size_t offset = 0;
     codec_status st = read_dtype(doc, list, ADAM_FLOAT64, what, &offset, error);
@@ -94,9 +134,9 @@ codec_status tensor_list_read_object(buffer_pool *pool, const json_doc *doc,
     char label[ADAM_MAX_NAME + 64];
     for (const json_value *m = json_first(object); st == CODEC_OK && m != NULL; m = json_next(m)) {
         adam_tensor *t = tensor_list_add(list, json_name(m), m);
-        (void)snprintf(label, sizeof label, "%s of '%s'", what, t->name);
-        st = numbers_shape(doc, m, label, &t->rank, t->shape, error);
-        if (st != CODEC_OK) {
+        if (!numbers_have_shape(doc, m, &t->rank, t->shape)) {
+            (void)snprintf(label, sizeof label, "%s of '%s'", what, t->name);
+            st = numbers_shape(doc, m, label, &t->rank, t->shape, error);
             codec_error_param(error, t->name, t->name_len);
             return st;
         }

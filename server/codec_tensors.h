@@ -14,7 +14,8 @@ typedef struct tensor_list {
     const json_value **values; /* of each tensor that comes from JSON; NULL: no data */
     size_t n, capacity;
     buffer *room; /* holds both arrays */
-    buffer *data; /* the numbers that were read from JSON, without gaps */
+    buffer *data; /* holds the numbers that were read from JSON, without gaps: */
+    size_t data_offset, data_length;
 } tensor_list;
 
 /* An empty list with room for `capacity` tensors. In any case the caller calls tensor_list_drop. */

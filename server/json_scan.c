@@ -1,18 +1,10 @@
 /* json_scan.c: the grammar of JSON, strictly. Builds nothing: codec_json.c does. */
-#include "json_scan.h"
-
 #include <string.h>
 
 #include "adam/tensor.h"
+#include "json_scan_internal.h"
 
-typedef struct scanner {
-    const char *start, *at, *end;
-    text *skeleton, *spans;
-    unsigned depth;
-    codec_error *error;
-} scanner;
-
-static codec_status malformed(scanner *s, const char *what)
+static codec_status malformed(json_scanner *s, const char *what)
 {
     codec_fail(s->error, CODEC_MALFORMED_JSON, "not JSON: %s at byte %zu", what,
                (size_t)(s->at - s->start));
@@ -21,20 +13,12 @@ static codec_status malformed(scanner *s, const char *what)
     return CODEC_MALFORMED_JSON;
 }
 
-static void skip_space(scanner *s)
-{
-    while (s->at < s->end &&
-           (*s->at == ' ' || *s->at == '\n' || *s->at == '\t' || *s->at == '\r')) {
-        s->at++;
-    }
-}
-
-static bool digit(const scanner *s)
+static bool digit(const json_scanner *s)
 {
     return s->at < s->end && *s->at >= '0' && *s->at <= '9';
 }
 
-static codec_status scan_number(scanner *s)
+static codec_status scan_number(json_scanner *s)
 {
     if (*s->at == '-') {
         s->at++;
@@ -76,7 +60,7 @@ static codec_status scan_number(scanner *s)
 }
 
 /* Four hex digits at s->at, or -1. */
-static long hex4(const scanner *s)
+static long hex4(const json_scanner *s)
 {
     long value = 0;
     if (s->end - s->at < 4) {
@@ -95,7 +79,7 @@ static long hex4(const scanner *s)
 }
 
 /* After "\u". NUL is refused: it would end names early, and no name may hold it. */
-static codec_status scan_unicode_escape(scanner *s)
+static codec_status scan_unicode_escape(json_scanner *s)
 {
     const long code = hex4(s);
     if (code < 0) {
@@ -122,7 +106,7 @@ static codec_status scan_unicode_escape(scanner *s)
     return CODEC_OK;
 }
 
-static codec_status scan_string(scanner *s)
+static codec_status scan_string(json_scanner *s)
 {
     s->at++; /* the quote */
     const char *first = s->at;
@@ -159,96 +143,22 @@ static codec_status scan_string(scanner *s)
     return CODEC_OK;
 }
 
-static bool at_text(const scanner *s, const char *word)
-{
-    const size_t n = strlen(word);
-    return (size_t)(s->end - s->at) >= n && memcmp(s->at, word, n) == 0;
-}
+static codec_status scan_value(json_scanner *s);
 
-/* Length of "NaN", "Infinity" or "-Infinity", in quotes, at s->at; 0 where none stands there. */
-static size_t special_at(const scanner *s)
-{
-    static const char *const words[] = {"\"NaN\"", "\"Infinity\"", "\"-Infinity\""};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (at_text(s, words[i])) {
-            return strlen(words[i]);
-        }
-    }
-    return 0;
-}
-
-static void add_span(scanner *s, const char *from)
-{
-    const json_span span = {from, (size_t)(s->at - from)};
-    text_add(s->spans, (const char *)&span, sizeof span);
-}
-
-/* Tries to scan a list of numbers. False: it is something else, or malformed, which the general
- * scan will say; s->at is then where it was. Lists of numbers nest at most as deep as tensors. */
-static bool scan_number_list(scanner *s)
-{
-    const char *from = s->at;
-    unsigned open = 0;
-    bool want_item = true; /* an item may stand here */
-    bool may_close = false;
-    do {
-        skip_space(s);
-        if (s->at == s->end) {
-            goto other;
-        }
-        const size_t special = want_item ? special_at(s) : 0;
-        if (want_item && *s->at == '[' && open < ADAM_MAX_RANK &&
-            s->depth + open < CODEC_MAX_DEPTH) {
-            s->at++;
-            open++;
-            may_close = true;
-            continue;
-        }
-        if (*s->at == ']' && (may_close || !want_item)) {
-            s->at++;
-            open--;
-            want_item = false;
-            may_close = false;
-            continue;
-        }
-        if (!want_item && *s->at == ',') {
-            s->at++;
-            want_item = true;
-            may_close = false;
-            continue;
-        }
-        if (special > 0) {
-            s->at += special;
-        } else if (!want_item || !(*s->at == '-' || digit(s)) || scan_number(s) != CODEC_OK) {
-            goto other;
-        }
-        want_item = false;
-        may_close = false;
-    } while (open > 0);
-    text_add(s->skeleton, "[0]", 3);
-    add_span(s, from);
-    return true;
-other:
-    s->at = from;
-    return false;
-}
-
-static codec_status scan_value(scanner *s);
-
-static codec_status scan_members(scanner *s, char close)
+static codec_status scan_members(json_scanner *s, char close)
 {
     const char open = *s->at;
     text_add(s->skeleton, s->at++, 1);
     if (++s->depth > CODEC_MAX_DEPTH) {
         return codec_fail(s->error, CODEC_LIMIT, "JSON nested deeper than %d", CODEC_MAX_DEPTH);
     }
-    skip_space(s);
+    json_skip_space(s);
     if (s->at < s->end && *s->at == close) {
         goto closed;
     }
     for (;;) {
         if (open == '{') {
-            skip_space(s);
+            json_skip_space(s);
             if (s->at == s->end || *s->at != '"') {
                 return malformed(s, "a name in quotes is expected");
             }
@@ -258,7 +168,7 @@ static codec_status scan_members(scanner *s, char close)
                 return st;
             }
             text_add(s->skeleton, from, (size_t)(s->at - from));
-            skip_space(s);
+            json_skip_space(s);
             if (s->at == s->end || *s->at != ':') {
                 return malformed(s, "':' is expected");
             }
@@ -268,7 +178,7 @@ static codec_status scan_members(scanner *s, char close)
         if (st != CODEC_OK) {
             return st;
         }
-        skip_space(s);
+        json_skip_space(s);
         if (s->at < s->end && *s->at == close) {
             goto closed;
         }
@@ -283,9 +193,9 @@ closed:
     return CODEC_OK;
 }
 
-static codec_status scan_value(scanner *s)
+static codec_status scan_value(json_scanner *s)
 {
-    skip_space(s);
+    json_skip_space(s);
     if (s->at == s->end) {
         return malformed(s, "a value is expected, but the text ends");
     }
@@ -295,23 +205,24 @@ static codec_status scan_value(scanner *s)
         return scan_members(s, '}');
     }
     if (*s->at == '[') {
-        return scan_number_list(s) ? CODEC_OK : scan_members(s, ']');
+        return json_scan_list(s) ? CODEC_OK : scan_members(s, ']');
     }
     if (*s->at == '-' || digit(s)) {
         st = scan_number(s);
         if (st == CODEC_OK) {
             text_add(s->skeleton, "0", 1);
-            add_span(s, from);
+            json_add_numbers(s, &(json_numbers){.span = {.text = from}}, NULL);
         }
         return st;
     }
     if (*s->at == '"') {
         st = scan_string(s);
-    } else if (at_text(s, "true") || at_text(s, "null")) {
+    } else if (json_at_text(s, "true") || json_at_text(s, "null")) {
         s->at += 4;
-    } else if (at_text(s, "false")) {
+    } else if (json_at_text(s, "false")) {
         s->at += 5;
-    } else if (at_text(s, "NaN") || at_text(s, "Infi") || at_text(s, "nan") || at_text(s, "inf")) {
+    } else if (json_at_text(s, "NaN") || json_at_text(s, "Infi") || json_at_text(s, "nan") ||
+               json_at_text(s, "inf")) {
         return malformed(s, "JSON has no such number; \"NaN\", \"Infinity\" and \"-Infinity\" are "
                             "written as strings");
     } else {
@@ -323,24 +234,25 @@ static codec_status scan_value(scanner *s)
     return st;
 }
 
-codec_status json_scan(const char *json, size_t length, text *skeleton, text *spans,
-                       codec_error *error)
+codec_status json_scan(const char *json, size_t length, json_kept *kept, text *skeleton,
+                       text *numbers, codec_error *error)
 {
-    scanner s = {.start = json,
-                 .at = json,
-                 .end = json + length,
-                 .skeleton = skeleton,
-                 .spans = spans,
-                 .error = error};
+    json_scanner s = {.start = json,
+                      .at = json,
+                      .end = json + length,
+                      .kept = kept,
+                      .skeleton = skeleton,
+                      .numbers = numbers,
+                      .error = error};
     codec_status st = scan_value(&s);
     if (st != CODEC_OK) {
         return st;
     }
-    skip_space(&s);
+    json_skip_space(&s);
     if (s.at != s.end) {
         return malformed(&s, "text after the value");
     }
-    if (skeleton->failed || spans->failed) {
+    if (skeleton->failed || numbers->failed) {
         return codec_fail(error, CODEC_NO_MEMORY, "no memory to read %zu bytes of JSON", length);
     }
     return CODEC_OK;

@@ -1,4 +1,4 @@
-// number.cpp: numbers as text, by <charconv>. The one file in C++, for lack of these two in C.
+// number.cpp: any number as text, by <charconv>. The one file in C++, for lack of these two in C.
 #include "number.h"
 
 #include <charconv>
@@ -111,23 +111,23 @@ long long magnitude(const char *digits, size_t length)
     return place + (negative ? -exponent : exponent);
 }
 
-template <typename Real> bool read(const char *digits, size_t length, Real *value)
+template <typename Real> const char *take(const char *text, const char *end, Real *value)
 {
-    const auto end = std::from_chars(digits, digits + length, *value);
-    if (end.ec == std::errc()) {
-        return end.ptr == digits + length && std::isfinite(*value);
+    const auto got = std::from_chars(text, end, *value);
+    if (got.ec == std::errc()) {
+        return std::isfinite(*value) ? got.ptr : nullptr;
     }
-    if (end.ec != std::errc::result_out_of_range) {
-        return false;
+    if (got.ec != std::errc::result_out_of_range) {
+        return nullptr;
     }
     // Out of range is said of overflow and of underflow alike; the size of the number tells which.
-    *value = *digits == '-' ? Real(-0.0) : Real(0);
-    return magnitude(digits, length) < 0;
+    *value = *text == '-' ? Real(-0.0) : Real(0);
+    return magnitude(text, got.ptr - text) < 0 ? got.ptr : nullptr;
 }
 
 } // namespace
 
-size_t number_print_f32(float value, char out[NUMBER_MAX_TEXT])
+size_t number_print_any_f32(float value, char out[NUMBER_MAX_TEXT])
 {
     return print(value, out);
 }
@@ -137,12 +137,12 @@ size_t number_print_f64(double value, char out[NUMBER_MAX_TEXT])
     return print(value, out);
 }
 
-bool number_read_f32(const char *digits, size_t length, float *value)
+const char *number_take_any_f32(const char *text, const char *end, float *value)
 {
-    return read(digits, length, value);
+    return take(text, end, value);
 }
 
-bool number_read_f64(const char *digits, size_t length, double *value)
+const char *number_take_any_f64(const char *text, const char *end, double *value)
 {
-    return read(digits, length, value);
+    return take(text, end, value);
 }

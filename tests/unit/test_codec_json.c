@@ -9,6 +9,7 @@
 // clang-format on
 
 #include <cjson/cJSON.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,15 +28,16 @@ static void assert_scan(fixture *f, const char *json, const char *skeleton, cons
     text spans = {.pool = f->pool};
     char got[256] = "";
     codec_error error;
-    if (json_scan(json, strlen(json), &shape, &spans, &error) != CODEC_OK) {
+    if (json_scan(json, strlen(json), &(json_kept){0}, &shape, &spans, &error) != CODEC_OK) {
         fail_msg("%s: %s", json, error.message);
     }
     assert_int_equal(text_length(&shape), strlen(skeleton));
     assert_memory_equal(shape.buffer->data, skeleton, strlen(skeleton));
-    const json_span *span = spans.buffer != NULL ? (const void *)spans.buffer->data : NULL;
-    for (size_t i = 0; i < text_length(&spans) / sizeof *span; i++) {
+    for (size_t i = 0; i < text_length(&spans);) {
+        const json_numbers *n = (const void *)(spans.buffer->data + i);
         (void)snprintf(got + strlen(got), sizeof got - strlen(got), "%s%.*s", i > 0 ? "|" : "",
-                       (int)span[i].length, span[i].text);
+                       (int)n->span.length, n->span.text);
+        i += json_numbers_bytes(n);
     }
     assert_string_equal(got, numbers);
     text_drop(&shape);
@@ -61,6 +63,112 @@ static void test_skeleton(void **state)
     assert_scan(f, "[[[[[[[[[1]]]]]]]]]", "[[0]]", "[[[[[[[[1]]]]]]]]");
     assert_scan(f, "[{}, 7]", "[{},0]", "7");
     assert_scan(f, "[\"NaN\", \"nan\"]", "[\"NaN\",\"nan\"]", "");
+}
+
+/* The shape that the scan finds: the lengths joined by "x", "" for a number alone. */
+static void assert_shape(fixture *f, const char *json, const char *expected)
+{
+    text skeleton = {.pool = f->pool};
+    text numbers = {.pool = f->pool};
+    char got[64] = "";
+    codec_error error;
+    assert_int_equal(json_scan(json, strlen(json), &(json_kept){0}, &skeleton, &numbers, &error),
+                     CODEC_OK);
+    const json_numbers *n = (const void *)numbers.buffer->data;
+    assert_int_equal(json_numbers_bytes(n), text_length(&numbers));
+    for (int i = 0; i < n->rank; i++) {
+        (void)snprintf(got + strlen(got), sizeof got - strlen(got), "%s%llu", i > 0 ? "x" : "",
+                       (unsigned long long)n->shape[i]);
+    }
+    assert_string_equal(n->rank == JSON_RAGGED ? "ragged" : got, expected);
+    text_drop(&skeleton);
+    text_drop(&numbers);
+}
+
+/* Lists have the shape of a tensor where lists at the same depth are as long and all numbers as
+ * deep. */
+static void test_shapes(void **state)
+{
+    fixture *f = *state;
+    assert_shape(f, "1", "");
+    assert_shape(f, "[]", "0");
+    assert_shape(f, "[1, 2 ,3 ]", "3");
+    assert_shape(f, "[[1, 2, 3], [4, 5, \"NaN\"]]", "2x3");
+    assert_shape(f, "[[[1], [2]]]", "1x2x1");
+    assert_shape(f, "[[], []]", "2x0");
+    assert_shape(f, "[[[]], [[]], [[]]]", "3x1x0");
+    assert_shape(f, "[[[[[[[[1]]]]]]]]", "1x1x1x1x1x1x1x1");
+    assert_shape(f, "[[1], [2, 3]]", "ragged");
+    assert_shape(f, "[[1, 2], []]", "ragged");
+    assert_shape(f, "[1, [2]]", "ragged");
+    assert_shape(f, "[[1], 2]", "ragged");
+    assert_shape(f, "[[1], []]", "ragged");
+    assert_shape(f, "[[], [[]]]", "ragged");
+    assert_shape(f, "[[], 1]", "ragged");
+}
+
+/* A number is one in a list, where it is scanned another way, exactly if it is one by itself; and
+ * it is refused at the same byte. All short texts, also behind enough digits for eight at a time.
+ */
+static void test_numbers_in_lists(void **state)
+{
+    static const char alphabet[] = "019.eE+-";
+    static const char *const before[] = {"", "1234567", "0.1234567890123456", "-1e"};
+    enum { LETTERS = sizeof alphabet - 1, LENGTH = 5 };
+    fixture *f = *state;
+    size_t taken = 0;
+    for (size_t i = 1; i < COUNT(before) * LETTERS * LETTERS * LETTERS * LETTERS * LETTERS; i++) {
+        char alone[64];
+        char list[80];
+        json_doc *doc = NULL;
+        codec_error error[2];
+        (void)strcpy(alone, before[i % COUNT(before)]);
+        for (size_t k = i / COUNT(before), at = strlen(alone); k > 0; k /= LETTERS) {
+            alone[at++] = alphabet[k % LETTERS];
+            alone[at] = '\0';
+        }
+        (void)snprintf(list, sizeof list, "[%s]", alone);
+        const codec_status want = json_parse(f->pool, alone, strlen(alone), &doc, &error[0]);
+        json_free(want == CODEC_OK ? doc : NULL);
+        const codec_status got = json_parse_floats(f->pool, list, strlen(list), 1, &doc, &error[1]);
+        json_free(got == CODEC_OK ? doc : NULL);
+        if (got != want || (want != CODEC_OK && error[1].position != error[0].position + 1)) {
+            fail_msg("%s: %d, in a list %d", alone, want, got);
+        }
+        taken += want == CODEC_OK;
+    }
+    assert_true(taken > 1000);
+}
+
+/* Values are kept of lists that have room as a whole and fit float32, in order; of others none is,
+ * and none takes room. */
+static void test_floats(void **state)
+{
+    static const char json[] = "{\"a\": [1, 2.5], \"b\": 9, \"c\": [[3], [1e39]], \"d\": [4, "
+                               "\"x\"], \"e\": [[-0.1], [\"-Infinity\"]], \"f\": [], \"g\": "
+                               "[5, 6], \"h\": [7]}";
+    static const char *const kept[] = {"a", "e", "f", "h"};
+    static const float values[] = {1, 2.5F, -0.1F, -INFINITY, 7};
+    static const size_t first[] = {0, 2, 4, 4};
+    static const char *const others[] = {"b", "c", "g"};
+    fixture *f = *state;
+    json_doc *doc = NULL;
+    codec_error error;
+    assert_int_equal(json_parse_floats(f->pool, json, sizeof json - 1, 5, &doc, &error), CODEC_OK);
+    const json_value *root = json_root(doc);
+    assert_int_equal(json_floats(doc)->length, sizeof values);
+    assert_memory_equal(json_floats(doc)->data, values, sizeof values);
+    for (size_t i = 0; i < COUNT(kept); i++) {
+        assert_ptr_equal(json_numbers_of(doc, json_get(root, kept[i]))->values,
+                         json_floats(doc)->data + first[i] * sizeof *values);
+    }
+    for (size_t i = 0; i < COUNT(others); i++) {
+        assert_null(json_numbers_of(doc, json_get(root, others[i]))->values);
+    }
+    json_free(doc);
+    assert_int_equal(json_parse(f->pool, json, sizeof json - 1, &doc, &error), CODEC_OK);
+    assert_null(json_floats(doc)); /* unasked, nothing is kept */
+    json_free(doc);
 }
 
 static json_doc *parse(fixture *f, const char *json)
@@ -263,6 +371,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_skeleton, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_shapes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_numbers_in_lists, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_floats, setup, teardown),
         cmocka_unit_test_setup_teardown(test_numbers_in_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_strings, setup, teardown),
         cmocka_unit_test_setup_teardown(test_strict, setup, teardown),
