@@ -218,8 +218,8 @@ strand *router_strand(const api_request *rq)
 
 size_t router_cost(const api_request *rq)
 {
-    const bool text = (rq->body != NULL && rq->sent != MEDIA_SAFETENSORS) ||
-                      (rq->wanted != MEDIA_SAFETENSORS && rq->wanted != MEDIA_OCTETS);
+    const bool as_text = (rq->body != NULL && rq->sent != MEDIA_SAFETENSORS) ||
+                         (rq->wanted != MEDIA_SAFETENSORS && rq->wanted != MEDIA_OCTETS);
     size_t cost = rq->body != NULL ? rq->body->length : 0;
     if (rq->instance != NULL && rq->route->whole) {
         cost += instance_info(rq->instance).bytes;
@@ -227,7 +227,7 @@ size_t router_cost(const api_request *rq)
     if (rq->instance != NULL && rq->route->handler == api_history) {
         cost += history_bytes(rq->instance->history);
     }
-    return text ? cost * TEXT_WEIGHT : cost;
+    return as_text ? cost * TEXT_WEIGHT : cost;
 }
 
 static bool run(api_context *ctx, api_request *rq, reply *r, problem *p)
