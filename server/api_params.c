@@ -88,6 +88,7 @@ static bool all_as_safetensors(api_context *ctx, api_request *rq, reply *r, prob
     }
     text t = {.pool = ctx->buffers};
     begin_header(ctx, o, &t);
+    inst->params.idle = 0;
     const size_t *offset = (const void *)inst->params.offsets->data;
     for (size_t i = 0; i < adam_optimizer_param_count(o); i++) {
         const adam_tensor tensor = adam_optimizer_param(o, i).tensor;

@@ -17,7 +17,7 @@
 #include "version.h"
 
 #define EXIT_START    2 /* could not start */
-#define TRIM_SECONDS  5 /* between looks for buffers that nobody uses */
+#define TRIM_SECONDS  5 /* between looks for what nobody uses */
 #define DRAIN_TICK_MS 10
 #define OTHER_FILES   64 /* descriptors beside connections */
 #define SCRATCH_HEAD  64 /* keeps the alignment */
@@ -102,6 +102,7 @@ static void wait_for_signal(api_context *ctx, const sigset_t *signals)
 {
     const struct timespec tick = {.tv_sec = TRIM_SECONDS};
     while (sigtimedwait(signals, NULL, &tick) < 0) {
+        registry_trim(ctx->registry);
         buffer_pool_trim(ctx->buffers);
         memory_trim(ctx->memory);
     }

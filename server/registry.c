@@ -32,6 +32,21 @@ static void reclaim(void *context, size_t wanted)
     buffer_pool_reclaim(r->buffers, wanted); /* where they went to */
 }
 
+void registry_trim(registry *r)
+{
+    pthread_rwlock_rdlock(&r->lock);
+    for (size_t i = 0; i < r->n; i++) {
+        instance *inst = r->sorted[i];
+        if (strand_try_enter(&inst->strand)) {
+            if (inst->params.idle++ > 0) {
+                instance_unpublish(inst);
+            }
+            strand_leave(r->jobs, &inst->strand);
+        }
+    }
+    pthread_rwlock_unlock(&r->lock);
+}
+
 registry *registry_create(memory *m, executor *jobs, buffer_pool *buffers, size_t history_steps)
 {
     registry *r = calloc(1, sizeof *r);

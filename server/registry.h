@@ -19,6 +19,7 @@ typedef struct published {
     buffer *data;    /* NULL: nothing published */
     buffer *offsets; /* size_t for each parameter: where it lies behind data_offset */
     size_t data_offset, data_length;
+    unsigned idle; /* calls of registry_trim since they were last used */
 } published;
 
 /* A named optimizer. Whoever is in its strand may use all of it; history, changes, `removed` and
@@ -46,6 +47,10 @@ typedef struct registry registry;
 registry *registry_create(memory *m, executor *jobs, buffer_pool *buffers, size_t history_steps);
 /* Nobody may hold an instance. */
 void registry_free(registry *r);
+
+/* Lets go of parameters that are published and that nobody has used since the last but one call: at
+ * rest an optimizer takes its state and no more. */
+void registry_trim(registry *r);
 
 /* An epoch that was never given before. */
 uint64_t registry_next_epoch(registry *r);
