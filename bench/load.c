@@ -17,6 +17,7 @@
 typedef struct connection {
     int socket;
     const bench_load_request *request;
+    size_t place; /* of the request */
     size_t sent;
     size_t have, expected; /* of the reply; expected 0: its header is not whole yet */
     double started;        /* or, while it is idle, when it goes on */
@@ -27,6 +28,8 @@ typedef struct connection {
 typedef struct load {
     int epoll;
     size_t n, replies, n_times;
+    const bench_load_request *requests;
+    size_t n_requests;
     double *times, pause;
     connection *connections;
 } load;
@@ -105,6 +108,8 @@ static void finish(load *l, connection *c)
         l->times[l->n_times++] = now - c->started;
     }
     l->replies++;
+    c->place = (c->place + l->n) % l->n_requests;
+    c->request = &l->requests[c->place];
     if (l->pause > 0) {
         c->idle = true;
         c->started = now + l->pause;
@@ -147,12 +152,13 @@ static void begin_due(load *l)
     }
 }
 
-static void open_all(load *l, unsigned port, const bench_load_request *requests)
+static void open_all(load *l, unsigned port)
 {
     for (size_t i = 0; i < l->n; i++) {
         connection *c = &l->connections[i];
         *c = (connection){.socket = bench_connect("127.0.0.1", port),
-                          .request = &requests[i],
+                          .request = &l->requests[i],
+                          .place = i,
                           .reply = malloc(REPLY_MAX + 1)};
         struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c};
         if (c->reply == NULL || epoll_ctl(l->epoll, EPOLL_CTL_ADD, c->socket, &event) != 0) {
@@ -162,16 +168,20 @@ static void open_all(load *l, unsigned port, const bench_load_request *requests)
     }
 }
 
-bench_load bench_load_run(unsigned port, const bench_load_request *requests, size_t n,
-                          double seconds, double pause)
+bench_load bench_load_run(unsigned port, const bench_load_request *requests, size_t n_requests,
+                          size_t n, double seconds, double pause)
 {
-    load l = {.epoll = epoll_create1(EPOLL_CLOEXEC), .n = n, .pause = pause};
+    load l = {.epoll = epoll_create1(EPOLL_CLOEXEC),
+              .n = n,
+              .requests = requests,
+              .n_requests = n_requests,
+              .pause = pause};
     l.connections = calloc(n, sizeof *l.connections);
     l.times = malloc(KEEP_TIMES * sizeof *l.times);
     if (l.epoll < 0 || l.connections == NULL || l.times == NULL) {
         bench_fail("no memory");
     }
-    open_all(&l, port, requests);
+    open_all(&l, port);
     const double start = bench_now();
     double now = start;
     while (now - start < seconds) {

@@ -15,11 +15,12 @@ typedef struct bench_load {
     double p50, p99; /* latency, seconds */
 } bench_load;
 
-/* One thread and `n` connections to 127.0.0.1, the i-th of which sends requests[i] and, when it is
- * answered, again, for `seconds`. Every reply must be a 200. With `pause` > 0 each connection waits
- * that many seconds between two requests. */
-bench_load bench_load_run(unsigned port, const bench_load_request *requests, size_t n,
-                          double seconds, double pause);
+/* One thread and `n` connections to 127.0.0.1 for `seconds`. The i-th connection sends requests[i]
+ * and, when it is answered, the one n places on, around all `n_requests`, which n divides. Every
+ * reply must be a 200. With `pause` > 0 each connection waits that many seconds between two
+ * requests. */
+bench_load bench_load_run(unsigned port, const bench_load_request *requests, size_t n_requests,
+                          size_t n, double seconds, double pause);
 
 /* A request made of a method, a path, a type (NULL: no body) and a body; to be freed. */
 bench_load_request bench_load_make(const char *method, const char *path, const char *type,

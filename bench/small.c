@@ -10,8 +10,8 @@
 
 #define CONNECTIONS ((size_t)16)
 #define FLOATS      ((size_t)256)
-#define ROUNDS      7
-#define SECONDS     0.5
+#define ROUNDS      15
+#define SECONDS     0.25
 #define PATH_SIZE   64
 #define JSON_SIZE   (FLOATS * 16 + 64)
 
@@ -86,8 +86,8 @@ static void measure(bench_table *t, const question *q, unsigned adamd, unsigned 
         greetings[i] = greeting;
     }
     for (int i = 0; i < ROUNDS; i++) {
-        theirs[i] = bench_load_run(hello, greetings, CONNECTIONS, SECONDS, 0).rate;
-        ours[i] = bench_load_run(adamd, asked, CONNECTIONS, SECONDS, 0).rate;
+        theirs[i] = bench_load_run(hello, greetings, CONNECTIONS, CONNECTIONS, SECONDS, 0).rate;
+        ours[i] = bench_load_run(adamd, asked, CONNECTIONS, CONNECTIONS, SECONDS, 0).rate;
     }
     bench_table_add(t, q->name, bench_median(ours, ROUNDS), "1/s", "libmicrohttpd's hello world",
                     bench_median(theirs, ROUNDS), BENCH_AT_LEAST, q->target);
