@@ -8,7 +8,10 @@
 
 #define OPTIMIZER "/v1/optimizers/{name}"
 
+/* The first that fits is taken; the step stands first because it is asked for most. */
 static const route routes[] = {
+    {"POST", OPTIMIZER "/step", api_step, ROUTE_TENSORS, REPLY_AS_TENSORS, false,
+     ROUTE_QUERY_DTYPE},
     {"GET", "/", api_root, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"GET", "/livez", api_livez, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"GET", "/readyz", api_readyz, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
@@ -18,8 +21,6 @@ static const route routes[] = {
     {"PUT", OPTIMIZER, api_create, ROUTE_TENSORS, REPLY_AS_JSON, false, 0},
     {"PATCH", OPTIMIZER, api_patch_optimizer, ROUTE_PATCH, REPLY_AS_JSON, false, 0},
     {"DELETE", OPTIMIZER, api_delete, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
-    {"POST", OPTIMIZER "/step", api_step, ROUTE_TENSORS, REPLY_AS_TENSORS, false,
-     ROUTE_QUERY_DTYPE},
     {"GET", OPTIMIZER "/param_groups", api_get_param_groups, ROUTE_NO_BODY, REPLY_AS_JSON, true,
      ROUTE_QUERY_DATA},
     {"POST", OPTIMIZER "/param_groups", api_add_param_group, ROUTE_TENSORS, REPLY_AS_JSON, true, 0},

@@ -70,7 +70,7 @@ static void test_ambiguous(void **state)
         {STEP "Expect: 100-continue, x\r\nContent-Length: 21\r\n\r\n", 417, "expectation-failed",
          "\"header\": \"Expect\""},
         {STEP "Content-Length: 999999999999999999\r\n\r\n", 413, "body-too-large",
-         "\"limit_bytes\": 16777216"},
+         "\"limit_bytes\": 33554432"},
     };
     peer *p = *state;
     for (size_t i = 0; i < COUNT(bad); i++) {
@@ -274,7 +274,7 @@ static void test_expect(void **state)
     const int socket = raw_connect(&p->server);
     raw_ask_closing(&p->server, STEP "Expect: 100-continue\r\nContent-Length: 999999999\r\n\r\n",
                     &r);
-    assert_raw_problem(&r, 413, "body-too-large", "\"limit_bytes\": 16777216");
+    assert_raw_problem(&r, 413, "body-too-large", "\"limit_bytes\": 33554432");
     assert_null(strstr(r.text, "100 Continue"));
     raw_ask_closing(&p->server,
                     "POST /v1/optimizers/x/step HTTP/1.1\r\n" HOST JSON
