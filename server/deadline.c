@@ -36,7 +36,8 @@ struct deadline_watch {
 static int64_t now_ms(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_MONOTONIC_COARSE,
+                  &t); /* a few milliseconds late, and five times as cheap */
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
