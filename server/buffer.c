@@ -6,6 +6,7 @@
  */
 #include "buffer.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -23,7 +24,8 @@
 #define BUFFER_KEEP_MAX  64 /* buffers kept */
 #define BUFFER_POWERS    8  /* 4 KiB to 512 KiB */
 #define BUFFER_LISTS     (BUFFER_POWERS + 1)
-#define BUFFER_OWN_MAX   8 /* of the smallest kept by each thread */
+#define BUFFER_OWN_MAX   8  /* of the smallest kept by each thread, */
+#define BUFFER_OWN_DIV   16 /* while all threads together keep at most this part of the budget */
 
 typedef struct pooled {
     buffer public; /* first, so that a buffer * is a pooled * */
@@ -39,16 +41,20 @@ struct buffer_pool {
     pooled *kept[BUFFER_LISTS]; /* by capacity, large ones last; in each, last let go first */
     size_t kept_count, kept_bytes;
     uint64_t trims;
+    atomic_uint owners; /* threads that may keep buffers of their own */
+    unsigned most_owners;
 };
 
 /* The smallest buffers that a thread let go, for itself alone: a small request takes several, and
- * would meet other threads at the pool's lock each time. They stay in the budget. */
+ * would meet other threads at the pool's lock each time. They stay in the budget, where no other
+ * thread can have them given back: so only as many threads keep any as it can spare them for. */
 static _Thread_local struct {
-    buffer_pool *pool; /* whose they are, while there are any */
+    buffer_pool *pool; /* of which the thread is an owner, or NULL */
     pooled *first;
     unsigned count;
 } own;
 static pthread_key_t own_key; /* for its destructor */
+static bool own_works;
 static pthread_once_t own_once = PTHREAD_ONCE_INIT;
 
 static size_t round_capacity(size_t wanted)
@@ -122,15 +128,38 @@ static void destroy_list(pooled *list)
 static void destroy_own(void *unused)
 {
     (void)unused;
+    buffer_pool *pool = own.pool;
     pooled *list = own.first;
+    own.pool = NULL;
     own.first = NULL;
     own.count = 0;
     destroy_list(list);
+    if (pool != NULL) {
+        atomic_fetch_sub(&pool->owners, 1);
+    }
 }
 
 static void make_own_key(void)
 {
-    (void)pthread_key_create(&own_key, destroy_own);
+    own_works = pthread_key_create(&own_key, destroy_own) == 0;
+}
+
+/* Lets the thread keep buffers of the pool, if the budget can spare them. */
+static bool become_owner(buffer_pool *pool)
+{
+    unsigned owners = atomic_load(&pool->owners);
+    do {
+        if (owners >= pool->most_owners) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&pool->owners, &owners, owners + 1));
+    (void)pthread_once(&own_once, make_own_key);
+    if (!own_works || pthread_setspecific(own_key, &own) != 0) { /* or no destructor is called */
+        atomic_fetch_sub(&pool->owners, 1);
+        return false;
+    }
+    own.pool = pool;
+    return true;
 }
 
 /* A buffer of the thread's own, or NULL. */
@@ -146,14 +175,11 @@ static pooled *take_own(buffer_pool *pool)
 
 static bool keep_own(pooled *b)
 {
-    if (b->public.capacity != BUFFER_MIN || own.count == BUFFER_OWN_MAX ||
-        (own.count > 0 && own.pool != b->pool)) {
+    if (b->public.capacity != BUFFER_MIN || own.count == BUFFER_OWN_MAX) {
         return false;
     }
-    if (own.pool != b->pool) {
-        (void)pthread_once(&own_once, make_own_key);
-        (void)pthread_setspecific(own_key, &own); /* or the destructor is not called */
-        own.pool = b->pool;
+    if (own.pool != b->pool && (own.pool != NULL || !become_owner(b->pool))) {
+        return false;
     }
     b->next = own.first;
     own.first = b;
@@ -181,7 +207,9 @@ buffer_pool *buffer_pool_create(memory *m)
 {
     buffer_pool *pool = calloc(1, sizeof *pool);
     if (pool != NULL) {
+        const size_t owners = memory_limit(m) / BUFFER_OWN_DIV / (BUFFER_OWN_MAX * BUFFER_MIN);
         pool->memory = m;
+        pool->most_owners = owners < UINT_MAX ? (unsigned)owners : UINT_MAX;
         pthread_mutex_init(&pool->lock, NULL);
         memory_on_pressure(m, reclaim, pool);
     }

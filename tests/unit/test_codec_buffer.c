@@ -196,6 +196,106 @@ static void test_threads(void **state)
     }
 }
 
+/* Threads that have let go of many of the smallest buffers, and wait. */
+#define CROWD ((size_t)100)
+
+typedef struct crowd {
+    buffer_pool *pool;
+    pthread_barrier_t full, end;
+} crowd;
+
+static void *fill_own(void *argument)
+{
+    crowd *c = argument;
+    buffer *held[16];
+    for (size_t i = 0; i < 16; i++) {
+        held[i] = buffer_get(c->pool, 1);
+    }
+    for (size_t i = 0; i < 16; i++) {
+        buffer_drop(held[i]);
+    }
+    (void)pthread_barrier_wait(&c->full);
+    (void)pthread_barrier_wait(&c->end);
+    return NULL;
+}
+
+/* What threads keep for themselves nobody else can have: it is little, of any number of threads. */
+static void test_own_share(void **state)
+{
+    fixture *f = *state;
+    pthread_t threads[CROWD];
+    crowd c = {.pool = f->pool};
+    assert_int_equal(pthread_barrier_init(&c.full, NULL, CROWD + 1), 0);
+    assert_int_equal(pthread_barrier_init(&c.end, NULL, CROWD + 1), 0);
+    for (size_t i = 0; i < CROWD; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, fill_own, &c), 0);
+    }
+    (void)pthread_barrier_wait(&c.full);
+    buffer_pool_reclaim(f->pool, SIZE_MAX);
+    const size_t kept = memory_used(f->memory);
+    buffer *most = buffer_get(f->pool, memory_limit(f->memory) / 10 * 9);
+    (void)pthread_barrier_wait(&c.end);
+    for (size_t i = 0; i < CROWD; i++) {
+        (void)pthread_join(threads[i], NULL);
+    }
+    pthread_barrier_destroy(&c.full);
+    pthread_barrier_destroy(&c.end);
+    assert_in_range(kept, 1, memory_limit(f->memory) / 15);
+    assert_non_null(most);
+    buffer_drop(most);
+}
+
+static void *drop_all(void *argument)
+{
+    buffer **held = argument;
+    for (size_t i = 0; held[i] != NULL; i++) {
+        buffer_drop(held[i]);
+    }
+    return NULL;
+}
+
+/* A buffer may be let go by another thread than the one that took it; what that one kept comes back
+ * when it ends. */
+static void test_own_elsewhere(void **state)
+{
+    fixture *f = *state;
+    buffer *held[101] = {NULL};
+    for (int round = 0; round < 3; round++) {
+        pthread_t thread;
+        for (size_t i = 0; i < 100; i++) {
+            held[i] = buffer_get(f->pool, 1);
+            memset(held[i]->data, round, held[i]->capacity);
+        }
+        assert_int_equal(pthread_create(&thread, NULL, drop_all, held), 0);
+        (void)pthread_join(thread, NULL);
+    }
+    buffer_pool_reclaim(f->pool, SIZE_MAX);
+    assert_int_equal(memory_used(f->memory), 0);
+}
+
+/* A thread's own buffers go back to the pool they are from, of two. */
+static void test_own_two_pools(void **state)
+{
+    fixture *f = *state;
+    memory *m = memory_create(BUDGET_BYTES);
+    buffer_pool *other = buffer_pool_create(m);
+    for (int round = 0; round < 3; round++) {
+        buffer *a = buffer_get(f->pool, 1);
+        buffer *b = buffer_get(other, 1);
+        assert_ptr_not_equal(a->data, b->data);
+        buffer_drop(round == 1 ? b : a);
+        buffer_drop(round == 1 ? a : b);
+        if (round == 1) {
+            buffer_pool_reclaim(f->pool, SIZE_MAX);
+            assert_int_equal(memory_used(f->memory), 0);
+            assert_true(memory_used(m) > 0);
+        }
+    }
+    buffer_pool_free(other);
+    assert_int_equal(memory_used(m), 0);
+    memory_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +307,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_trim, setup, teardown),
         cmocka_unit_test_setup_teardown(test_text, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_own_share, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_own_elsewhere, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_own_two_pools, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
