@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "body.h"
@@ -29,7 +30,8 @@
  * read. */
 #define DISCARD_MAX ((size_t)16 << 20)
 /* Bytes of a stream at a time, to clients of HTTP/1.0. */
-#define STREAM_BLOCK ((size_t)4 << 10)
+#define STREAM_BLOCK     ((size_t)4 << 10)
+#define RESUMING_TICK_MS 1
 
 struct http_server {
     api_context *ctx;
@@ -38,6 +40,7 @@ struct http_server {
     deadline_watch *watch;
     /* Requests that were not refused from their headers. On a cache line of its own. */
     _Alignas(64) atomic_uint in_flight;
+    atomic_uint resuming; /* jobs that are done, but may still be in libmicrohttpd */
 };
 
 typedef enum exchange_state {
@@ -333,7 +336,9 @@ static void run_job(job *j)
         strand_leave(s->jobs, turn);
     }
     x->state = EXCHANGE_DONE;
-    MHD_resume_connection(x->connection); /* from here on the exchange may be gone */
+    atomic_fetch_add(&s->resuming, 1);
+    MHD_resume_connection(x->connection); /* from here on the exchange may be gone, */
+    atomic_fetch_sub(&s->resuming, 1);    /* and from here on the server */
 }
 
 /* The whole request is there. */
@@ -497,7 +502,11 @@ unsigned http_in_flight(http_server *s)
 
 void http_stop(http_server *s)
 {
+    const struct timespec tick = {.tv_nsec = RESUMING_TICK_MS * 1000000L};
     http_stream_end_all(s->ctx->streams);
+    while (atomic_load(&s->resuming) > 0) { /* a reply may have been quicker than its job's end */
+        (void)nanosleep(&tick, NULL);
+    }
     MHD_stop_daemon(s->daemon);
     deadline_watch_free(s->watch);
     free(s);
