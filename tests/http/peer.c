@@ -99,10 +99,10 @@ static void check_reply(const peer *p)
 
 /* ---- requests ---- */
 
-bool ask_maybe(peer *p, const char *method, const char *path, const char *const *headers,
-               const void *body, size_t length)
+/* Whether a whole reply came; *error says why not. */
+static bool ask_once(peer *p, const char *method, const char *path, const char *const *headers,
+                     const void *body, size_t length, adamd_error *error)
 {
-    adamd_error error;
     const char *lines[MAX_HEADERS + 2] = {NULL};
     size_t n = 0;
     for (; headers != NULL && headers[n] != NULL; n++) {
@@ -112,20 +112,28 @@ bool ask_maybe(peer *p, const char *method, const char *path, const char *const 
     lines[n] = length > EXPECT_MIN ? NULL : "Expect:";
     (void)snprintf(p->path, sizeof p->path, "%s %s", method, path);
     const adamd_status status =
-        adamd_request(p->client, method, path, lines, body, length, &p->reply, &error);
+        adamd_request(p->client, method, path, lines, body, length, &p->reply, error);
     if (status == ADAMD_OK) {
         check_reply(p);
     } else if (status != ADAMD_TRANSPORT) {
-        fail_msg("%s: %s", p->path, error.message);
+        fail_msg("%s: %s", p->path, error->message);
     }
     return status == ADAMD_OK;
+}
+
+bool ask_maybe(peer *p, const char *method, const char *path, const char *const *headers,
+               const void *body, size_t length)
+{
+    adamd_error error;
+    return ask_once(p, method, path, headers, body, length, &error);
 }
 
 int ask(peer *p, const char *method, const char *path, const char *const *headers, const void *body,
         size_t length)
 {
-    if (!ask_maybe(p, method, path, headers, body, length)) {
-        fail_msg("%s: no reply", p->path);
+    adamd_error error;
+    if (!ask_once(p, method, path, headers, body, length, &error)) {
+        fail_msg("%s: no reply: %s", p->path, error.message);
     }
     return (int)p->reply.status;
 }
