@@ -22,7 +22,13 @@
 #define API_LIST_LIMIT     100 /* optimizers of a page, if not said */
 #define API_LIST_LIMIT_MAX 1000
 
+#define API_LINE 64 /* of a cache */
+
 typedef struct api_context {
+    /* Bytes of bodies and replies on their way: memory that comes back without anybody's doing. On
+     * a cache line of its own: every request writes it, and reads the rest. */
+    _Alignas(API_LINE) atomic_size_t transit_bytes;
+    char apart[API_LINE - sizeof(atomic_size_t)];
     const config *config;
     memory *memory;
     buffer_pool *buffers;
@@ -32,9 +38,6 @@ typedef struct api_context {
     adam_allocator scratch;   /* what a step needs until its end, in reused buffers */
     stream_hub *streams;
     atomic_bool draining;
-    /* Bytes of bodies and replies on their way: memory that comes back without anybody's doing. On
-     * a cache line of its own: every request writes it, and reads the rest. */
-    _Alignas(64) atomic_size_t transit_bytes;
 } api_context;
 
 typedef struct api_query {

@@ -268,10 +268,9 @@ uint64_t safetensors_add_tensor(text *t, const char *prefix, const adam_tensor *
     const uint64_t end = offset + numel * adam_dtype_size(tensor->dtype);
     text_add(t, ",", 1);
     char name[ADAM_MAX_NAME + 32];
-    const size_t prefix_length = strlen(prefix);
-    memcpy(name, prefix, prefix_length);
-    memcpy(name + prefix_length, tensor->name, tensor->name_len);
-    json_add_string(t, name, prefix_length + tensor->name_len);
+    char *end_of_prefix = stpcpy(name, prefix);
+    memcpy(end_of_prefix, tensor->name, tensor->name_len);
+    json_add_string(t, name, (size_t)(end_of_prefix - name) + tensor->name_len);
     text_add_string(t, ":{\"dtype\":\"");
     text_add_string(t, safetensors_dtype_name(tensor->dtype));
     text_add_string(t, "\",\"shape\":");

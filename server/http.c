@@ -34,13 +34,15 @@
 #define RESUMING_TICK_MS 1
 
 struct http_server {
+    /* Requests that were not refused from their headers; jobs that are done, but may still be in
+     * libmicrohttpd. On a cache line of their own. */
+    _Alignas(API_LINE) atomic_uint in_flight;
+    atomic_uint resuming;
+    char apart[API_LINE - 2 * sizeof(atomic_uint)];
     api_context *ctx;
     executor *jobs;
     struct MHD_Daemon *daemon;
     deadline_watch *watch;
-    /* Requests that were not refused from their headers. On a cache line of its own. */
-    _Alignas(64) atomic_uint in_flight;
-    atomic_uint resuming; /* jobs that are done, but may still be in libmicrohttpd */
 };
 
 typedef enum exchange_state {

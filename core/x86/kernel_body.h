@@ -213,7 +213,6 @@ NAME(step_all)(NAME(constants) c, const adam_streams *t, size_t n, adam_sums *su
 {
     static const double zero[ADAM_KERNEL_LANES];
     _Alignas(64) REAL kept[BEHIND]; /* changes of the last elements, i at i % BEHIND */
-    const REAL *p = t->p;
     accum grad = accum_load(zero);
     accum param = accum_load(zero);
     accum update = accum_load(zero);
@@ -222,7 +221,7 @@ NAME(step_all)(NAME(constants) c, const adam_streams *t, size_t n, adam_sums *su
         REAL *own = kept + i % BEHIND;
         NAME(prefetch)(&c, t, i);
         if (SUMS && i >= BEHIND) {
-            param = NAME(add_squares)(param, p + i - BEHIND);
+            param = NAME(add_squares)(param, (const REAL *)t->p + i - BEHIND);
             update = NAME(add_squares)(update, own);
         }
         if (SUMS) {
@@ -233,13 +232,14 @@ NAME(step_all)(NAME(constants) c, const adam_streams *t, size_t n, adam_sums *su
             NAME(step_vector)(&c, t, i + k, own + k);
         }
     }
-    for (size_t k = i > BEHIND ? i - BEHIND : 0; SUMS && k < i; k += UNIT) {
-        param = NAME(add_squares)(param, p + k);
-        update = NAME(add_squares)(update, kept + k % BEHIND);
+    if (SUMS) {
+        for (size_t k = i > BEHIND ? i - BEHIND : 0; k < i; k += UNIT) {
+            param = NAME(add_squares)(param, (const REAL *)t->p + k);
+            update = NAME(add_squares)(update, kept + k % BEHIND);
+        }
     }
-    const size_t left = n - i;
-    if (SUMS && left > 0) {
-        grad = NAME(add_gradients)(grad, &c, t, i, left);
+    if (SUMS && i < n) {
+        grad = NAME(add_gradients)(grad, &c, t, i, n - i);
     }
     for (; i + WIDTH <= n; i += WIDTH) {
         NAME(step_vector)(&c, t, i, kept + i % UNIT);
@@ -247,9 +247,9 @@ NAME(step_all)(NAME(constants) c, const adam_streams *t, size_t n, adam_sums *su
     if (i < n) {
         NAME(step_part)(&c, t, i, n - i, kept + i % UNIT);
     }
-    if (SUMS && left > 0) {
-        param = NAME(add_rest)(param, p + n - left, left);
-        update = NAME(add_rest)(update, kept, left);
+    if (SUMS && n % UNIT > 0) {
+        param = NAME(add_rest)(param, (const REAL *)t->p + n / UNIT * UNIT, n % UNIT);
+        update = NAME(add_rest)(update, kept, n % UNIT);
     }
     sums->grad = accum_total(grad);
     sums->param = accum_total(param);
