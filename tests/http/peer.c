@@ -133,6 +133,7 @@ int ask(peer *p, const char *method, const char *path, const char *const *header
 {
     adamd_error error;
     if (!ask_once(p, method, path, headers, body, length, &error)) {
+        server_explain(&p->server);
         fail_msg("%s: no reply: %s", p->path, error.message);
     }
     return (int)p->reply.status;

@@ -132,6 +132,21 @@ static void print_log(const server *s)
     free(log);
 }
 
+void server_explain(const server *s)
+{
+    siginfo_t end = {0};
+    if (s->pid <= 0 || waitid(P_PID, (id_t)s->pid, &end, WEXITED | WNOHANG | WNOWAIT) != 0) {
+        return;
+    }
+    if (end.si_pid == 0) {
+        print_error("the server is running\n");
+    } else {
+        print_error("the server has ended, %s %d\n",
+                    end.si_code == CLD_EXITED ? "with status" : "by signal", end.si_status);
+    }
+    print_log(s);
+}
+
 /* Waits for the child to end; -1 where it does not, and is then killed. */
 static int wait_for(pid_t pid)
 {

@@ -43,6 +43,9 @@ int server_descriptors(const server *s);
 /* Everything in its log so far; the caller's, to be given to free(). */
 char *server_log(const server *s);
 
+/* Prints whether it still runs, or how it ended, and its log: for a test that fails. */
+void server_explain(const server *s);
+
 /* A run of adamd that ends by itself: its exit status and all that it printed. */
 typedef struct run {
     int status;
