@@ -196,6 +196,37 @@ static void test_threads(void **state)
     }
 }
 
+/* Blocks of every small size at once, wherever the heap begins them, and of sizes about that from
+ * which memory is mapped: aligned, whole, apart, and given back. */
+static void test_memory(void **state)
+{
+    enum { SMALL = 700, MAPPED = 128 << 10, SIZES = SMALL + 4 };
+    fixture *f = *state;
+    unsigned char *blocks[SIZES];
+    size_t sizes[SIZES];
+    for (size_t i = 0; i < SIZES; i++) {
+        sizes[i] = i < SMALL ? i : MAPPED - 2 + (i - SMALL);
+        blocks[i] =
+            i % 2 ? memory_get(f->memory, sizes[i]) : memory_get_zeroed(f->memory, sizes[i]);
+        assert_non_null(blocks[i]);
+        assert_int_equal((uintptr_t)blocks[i] % 64, 0);
+        for (size_t k = 0; i % 2 == 0 && k < sizes[i]; k++) {
+            assert_int_equal(blocks[i][k], 0);
+        }
+        memset(blocks[i], (int)(i % 251), sizes[i]);
+    }
+    for (size_t i = 0; i < SIZES; i++) {
+        for (size_t k = 0; k < sizes[i]; k++) {
+            assert_int_equal(blocks[i][k], i % 251);
+        }
+        memory_put(f->memory, blocks[i], sizes[i]);
+    }
+    memory_put(f->memory, NULL, 0);
+    assert_int_equal(memory_used(f->memory), 0);
+    assert_null(memory_get(f->memory, SIZE_MAX));
+    assert_null(memory_get_zeroed(f->memory, SIZE_MAX - 64));
+}
+
 /* Threads that have let go of many of the smallest buffers, and wait. */
 #define CROWD ((size_t)100)
 
@@ -307,6 +338,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_trim, setup, teardown),
         cmocka_unit_test_setup_teardown(test_text, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_own_share, setup, teardown),
         cmocka_unit_test_setup_teardown(test_own_elsewhere, setup, teardown),
         cmocka_unit_test_setup_teardown(test_own_two_pools, setup, teardown),
