@@ -100,13 +100,27 @@ static FILE *open_array(const char *path)
     return f;
 }
 
+/* A member whose value is a string: some names have quotes in them. */
+static void write_string(FILE *f, const char *member, const char *string)
+{
+    (void)fprintf(f, "\"%s\": \"", member);
+    for (const char *at = string; *at != '\0'; at++) {
+        if (*at == '"' || *at == '\\') {
+            (void)fputc('\\', f);
+        }
+        (void)fputc(*at, f);
+    }
+    (void)fputs("\", ", f);
+}
+
 static void write_line(FILE *f, const line *l)
 {
-    (void)fprintf(f,
-                  "%s{\"name\": \"%s\", \"value\": %g, \"unit\": \"%s\", \"peer\": \"%s\", "
-                  "\"peer_value\": %g, \"ratio\": %g, ",
-                  ftell(f) > 0 ? ",\n " : "[", l->name, l->value, l->unit, l->peer, l->peer_value,
-                  ratio(l));
+    (void)fputs(ftell(f) > 0 ? ",\n {" : "[{", f);
+    write_string(f, "name", l->name);
+    (void)fprintf(f, "\"value\": %g, ", l->value);
+    write_string(f, "unit", l->unit);
+    write_string(f, "peer", l->peer);
+    (void)fprintf(f, "\"peer_value\": %g, \"ratio\": %g, ", l->peer_value, ratio(l));
     if (l->goal == BENCH_NO_GOAL) {
         (void)fputs("\"target\": null, \"met\": null}", f);
     } else {
