@@ -20,7 +20,7 @@ typedef struct adam_scalars {
     double one_minus_beta2; /* 1 - beta2 */
     double l2;              /* weight_decay of Adam; 0: none */
     double decay;           /* 1 - lr * weight_decay of AdamW; 1: none */
-    double bias2_sqrt;      /* sqrt(1 - beta2^t), 1e-9 to 1 */
+    double bias2_sqrt;      /* sqrt(1 - beta2^t), 1e-8 to 1 */
     double eps;             /* eps */
     double minus_step_size; /* -(lr / (1 - beta1^t)) */
     bool has_l2, has_decay; /* whether `l2`, `decay` are applied at all */
