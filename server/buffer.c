@@ -14,9 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The smallest class is given even where the budget is used up: what a refusal takes, and no client
- * holds more than a few. */
-#define BUFFER_MIN       ((size_t)4096)
 #define BUFFER_STEP_MIN  ((size_t)1 << 20) /* from here on, classes are BUFFER_STEP apart */
 #define BUFFER_STEP      ((size_t)64 << 10)
 #define BUFFER_WASTE_DIV 8  /* a kept buffer serves a wish down to 7/8 of it */

@@ -13,6 +13,10 @@
 
 #include "memory.h"
 
+/* The smallest capacity. So much is given even where the budget is used up: it is what a refusal
+ * takes, and no client holds more than a few. */
+#define BUFFER_MIN ((size_t)4096)
+
 typedef struct buffer_pool buffer_pool;
 
 /* Counted bytes. `capacity` bytes at `data`, of which the first `length` are in use. */

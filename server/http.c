@@ -94,6 +94,13 @@ static void sent(void *cls)
     free(s);
 }
 
+/* What comes back to the budget when a buffer is sent, and others may wait for: not the little that
+ * a refusal takes, or the refusal after it would say that the server is busy. */
+static size_t transit_of(const buffer *b)
+{
+    return b != NULL && b->capacity > BUFFER_MIN ? b->capacity : 0;
+}
+
 /* A response with the reply's body, whose buffers it takes. */
 static struct MHD_Response *make_response(api_context *ctx, reply *r)
 {
@@ -112,8 +119,7 @@ static struct MHD_Response *make_response(api_context *ctx, reply *r)
     if (s == NULL) {
         return NULL;
     }
-    const size_t transit =
-        (r->text != NULL ? r->text->capacity : 0) + (r->data != NULL ? r->data->capacity : 0);
+    const size_t transit = transit_of(r->text) + transit_of(r->data);
     *s = (sending){r->text, r->data, ctx, transit};
     atomic_fetch_add(&ctx->transit_bytes, transit);
     struct MHD_Response *response = n == 1
