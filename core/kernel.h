@@ -9,8 +9,8 @@
 #include <stddef.h>
 
 /* Sums of squares are kept in this many lanes of double, element i in lane i mod 16, and then added
- * as a tree (adam_kernel_add_lanes): the same on every instruction set. So many, that no sum waits
- * for the one before it. */
+ * as a tree (adam_kernel_add_lanes): the same on every instruction set. With fewer, sums wait
+ * for those before them. */
 #define ADAM_KERNEL_LANES 16
 
 /* What a step needs beside the tensors, in double; a kernel rounds each once to its type. */

@@ -38,12 +38,13 @@ typedef struct {
     NAME(vec) p, m, v, vmax, grad, update;
 } NAME(elements);
 
-/* root / c->bias2_sqrt, rounded once, without the divider, which the step is bound by: with the
- * reciprocal of the divisor rounded to nearest, one product and two fused corrections give the
- * correctly rounded quotient (Markstein 1990; Brisebarre, Muller and Raina 2004), if nothing
- * overflows or underflows on the way. Nothing does: a root of a number of the type is 0, infinite,
- * or far from the ends of its range, and the divisor is between 1e-8 and 1. Of an infinite root the
- * corrections make a NaN; the product alone is right then. docs/numerics.md. */
+/* root / c->bias2_sqrt, rounded once, without the divider, which the root and the other quotient
+ * keep busy: with the reciprocal of the divisor rounded to nearest, one product and two fused
+ * corrections give the correctly rounded quotient (Markstein 1990; Brisebarre, Muller and Raina
+ * 2004), if nothing overflows or underflows on the way. Nothing does: a root of a number of the
+ * type is 0, infinite, or far from the ends of its range, and the divisor is between 1e-8 and 1. Of
+ * an infinite root the corrections make a NaN; the product alone is right then. docs/numerics.md.
+ */
 static inline __attribute__((always_inline)) NAME(vec)
     NAME(over_bias2_sqrt)(const NAME(constants) * c, NAME(vec) root)
 {
