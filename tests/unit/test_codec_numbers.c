@@ -14,24 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bits.h"
 #include "number.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
-
-static uint64_t next_random(uint64_t *seed)
-{
-    uint64_t z = *seed += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
-static float float_of(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
 
 static double double_of(uint64_t bits)
 {
