@@ -95,6 +95,9 @@ FNR == NR {
     if (target ~ /^openssl\// && file != "server/state_digest.c" && file !~ /^clients\//) {
         refuse("only server/state_digest.c knows OpenSSL")
     }
+    if (target ~ /(^|\/)xx(h3|hash|h_x86dispatch)\.h$/ && file != "server/fingerprint.c") {
+        refuse("only server/fingerprint.c knows libxxhash")
+    }
     if (file ~ /^include\// && target !~ /^adam\/[a-z_]+\.h$/ && target !~ /^std[a-z]+\.h$/) {
         refuse("the public headers need the C library alone")
     }
@@ -219,6 +222,8 @@ self_test() {
     must_refuse core/kernel.h '<pcre2.h>'
     must_refuse server/api_step.c '<openssl/sha.h>'
     must_refuse core/kernel.h '<openssl/evp.h>'
+    must_refuse server/api_step.c '<xxhash.h>'
+    must_refuse server/registry.h '<xxh_x86dispatch.h>'
     must_refuse server/api_step.c '"../core/kernel.h"'
     must_refuse server/api_step.c '"kernel.h"'
     must_refuse server/registry.h '"api.h"'
