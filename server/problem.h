@@ -18,10 +18,18 @@
     X(NO_SUCH_OPTIMIZER, "no-such-optimizer", "No such optimizer")                         \
     X(NO_SUCH_PARAM, "no-such-param", "No such parameter")                                 \
     X(NO_SUCH_GROUP, "no-such-group", "No such param group")                               \
+    X(NO_SUCH_WORKER, "no-such-worker", "No such worker")                                  \
     X(METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed")                      \
     X(NOT_ACCEPTABLE, "not-acceptable", "Representation not available")                    \
     X(UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type")          \
     X(NAME_TAKEN, "name-taken", "Name taken")                                              \
+    X(ROUND_OPEN, "round-open", "Gradients are held in an open round")                     \
+    X(ROUND_CLOSED, "round-closed", "Round closed")                                        \
+    X(ROUND_TIMEOUT, "round-timeout", "Round without its quorum in time")                  \
+    X(ROUND_ENDED, "round-ended", "Round ended without a step")                            \
+    X(ROUND_CONFLICT, "round-conflict", "Not what the round began with")                   \
+    X(ALREADY_CONTRIBUTED, "already-contributed", "Worker is in the round already")        \
+    X(STALE, "stale", "Gradient too stale")                                                \
     X(LENGTH_REQUIRED, "length-required", "Content-Length required")                       \
     X(BODY_TOO_LARGE, "body-too-large", "Body too large")                                  \
     X(HEADER_TOO_LARGE, "header-too-large", "Header too large")                            \
@@ -42,6 +50,8 @@
     X(STATE_MISMATCH, "state-mismatch", "State does not fit the optimizer")                \
     X(INVALID_SCHEDULE, "invalid-schedule", "Schedule with wrong arguments")               \
     X(SCHEDULE_ENDED, "schedule-ended", "Schedule at its end")                             \
+    X(KEY_REUSED, "key-reused", "Idempotency key reused")                                  \
+    X(QUARANTINED, "quarantined", "Worker in quarantine")                                  \
     X(DRAINING, "draining", "Shutting down")                                               \
     X(BUSY, "busy", "Too much in flight")                                                  \
     X(OUT_OF_MEMORY, "out-of-memory", "Memory budget used up")
@@ -52,6 +62,8 @@ typedef enum problem_code {
     PROBLEM_MAP(X)
 #undef X
 } problem_code;
+
+#define PROBLEM_MAX_WORKER 128
 
 typedef struct problem {
     problem_code code;
@@ -65,6 +77,13 @@ typedef struct problem {
     size_t position;
     size_t limit_bytes;
     char allow[64]; /* of METHOD_NOT_ALLOWED */
+    bool has_step;  /* "step": the optimizer's */
+    uint64_t step;
+    char worker[PROBLEM_MAX_WORKER + 1]; /* "worker", or "" */
+    bool has_round;                      /* what a round has, and what it needs */
+    uint64_t have, quorum;
+    bool has_staleness; /* the step a gradient was of, and how old that may be */
+    uint64_t based_on, max_staleness;
 } problem;
 
 /* Sets code and detail and clears the rest. Returns false, so that a check can end with it. */

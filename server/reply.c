@@ -98,13 +98,22 @@ int reply_status_of(problem_code code)
     case PROBLEM_MALFORMED_SAFETENSORS:
     case PROBLEM_UNKNOWN_FIELD:
     case PROBLEM_INVALID_QUERY: return 400;
+    case PROBLEM_QUARANTINED: return 403;
     case PROBLEM_NO_SUCH_PATH:
     case PROBLEM_NO_SUCH_OPTIMIZER:
     case PROBLEM_NO_SUCH_PARAM:
-    case PROBLEM_NO_SUCH_GROUP: return 404;
+    case PROBLEM_NO_SUCH_GROUP:
+    case PROBLEM_NO_SUCH_WORKER: return 404;
     case PROBLEM_METHOD_NOT_ALLOWED: return 405;
     case PROBLEM_NOT_ACCEPTABLE: return 406;
-    case PROBLEM_NAME_TAKEN: return 409;
+    case PROBLEM_NAME_TAKEN:
+    case PROBLEM_ROUND_OPEN:
+    case PROBLEM_ROUND_CLOSED:
+    case PROBLEM_ROUND_TIMEOUT:
+    case PROBLEM_ROUND_ENDED:
+    case PROBLEM_ROUND_CONFLICT:
+    case PROBLEM_ALREADY_CONTRIBUTED:
+    case PROBLEM_STALE: return 409;
     case PROBLEM_LENGTH_REQUIRED: return 411;
     case PROBLEM_PRECONDITION_FAILED: return 412;
     case PROBLEM_BODY_TOO_LARGE: return 413;
@@ -124,7 +133,8 @@ int reply_status_of(problem_code code)
     case PROBLEM_EMPTY:
     case PROBLEM_STATE_MISMATCH:
     case PROBLEM_INVALID_SCHEDULE:
-    case PROBLEM_SCHEDULE_ENDED: return 422;
+    case PROBLEM_SCHEDULE_ENDED:
+    case PROBLEM_KEY_REUSED: return 422;
     case PROBLEM_HEADER_TOO_LARGE: return 431;
     case PROBLEM_DRAINING:
     case PROBLEM_BUSY: return 503;
@@ -174,6 +184,12 @@ void reply_problem(reply *r, const problem *p, buffer_pool *pool)
     }
     add_uint_member(&t, p->has_position, "position", p->position);
     add_uint_member(&t, p->has_limit, "limit_bytes", p->limit_bytes);
+    add_string_member(&t, "worker", p->worker);
+    add_uint_member(&t, p->has_step, "step", p->step);
+    add_uint_member(&t, p->has_round, "have", p->have);
+    add_uint_member(&t, p->has_round, "quorum", p->quorum);
+    add_uint_member(&t, p->has_staleness, "based_on", p->based_on);
+    add_uint_member(&t, p->has_staleness, "max_staleness", p->max_staleness);
     if (p->code == PROBLEM_PRECONDITION_FAILED) {
         add_string_member(&t, "etag", r->etag);
     }
