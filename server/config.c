@@ -10,9 +10,10 @@
 
 #include "version.h"
 
-#define KIB ((size_t)1 << 10)
-#define MIB ((size_t)1 << 20)
-#define GIB ((size_t)1 << 30)
+#define KIB  ((size_t)1 << 10)
+#define MIB  ((size_t)1 << 20)
+#define GIB  ((size_t)1 << 30)
+#define YEAR ((size_t)365 * 86400)
 
 typedef enum option_type {
     OPTION_TEXT,
@@ -47,6 +48,13 @@ static const struct option {
      "for a whole request, plus a second for each 64 KiB it moves; for an idle connection (60)"},
     {"--history", "ADAMD_HISTORY", OPTION_COUNT, offsetof(config, history), 1, CONFIG_MAX_HISTORY,
      "STEPS", "last steps that are remembered of each optimizer (1000)"},
+    {"--idempotency-keys", "ADAMD_IDEMPOTENCY_KEYS", OPTION_COUNT,
+     offsetof(config, idempotency_keys), 0, 1000000, "N",
+     "last idempotency keys that are remembered of each optimizer (10000)"},
+    {"--idempotency-ttl", "ADAMD_IDEMPOTENCY_TTL", OPTION_COUNT, offsetof(config, idempotency_ttl),
+     1, YEAR, "SECONDS", "after which an idempotency key is forgotten (86400)"},
+    {"--worker-ttl", "ADAMD_WORKER_TTL", OPTION_COUNT, offsetof(config, worker_ttl), 0, YEAR,
+     "SECONDS", "after which a worker that was not seen is gone; 0: never (3600)"},
     {"--heartbeat", "ADAMD_HEARTBEAT", OPTION_COUNT, offsetof(config, heartbeat), 1, 86400,
      "SECONDS", "after which an idle stream of events is sent a comment (15)"},
     {"--log-level", "ADAMD_LOG_LEVEL", OPTION_LEVEL, offsetof(config, log_level), 0, 0,
@@ -67,6 +75,9 @@ static void set_defaults(config *c)
         .max_connections = 1024,
         .timeout = 60,
         .history = 1000,
+        .idempotency_keys = 10000,
+        .idempotency_ttl = 86400,
+        .worker_ttl = 3600,
         .heartbeat = 15,
         .max_body = 4 * GIB,
         .max_json_body = 32 * MIB,

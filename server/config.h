@@ -16,6 +16,8 @@ typedef struct config {
     unsigned port, threads, max_connections;
     unsigned timeout, heartbeat;                /* seconds */
     unsigned history;                           /* steps */
+    unsigned idempotency_keys;                  /* of each optimizer */
+    unsigned idempotency_ttl, worker_ttl;       /* seconds; worker_ttl 0: never */
     size_t max_body, max_json_body, max_memory; /* bytes */
     log_level log_level;
     log_format log_format;

@@ -46,11 +46,25 @@ static void test_version(void **state)
 static void test_help(void **state)
 {
     static const char *const spellings[] = {"--help", "-h"};
-    static const char *const parts[] = {
-        "--host ADDRESS",  "--port N",     "--threads N",       "--max-body BYTES",
-        "--max-json-body", "--max-memory", "--max-connections", "--timeout SECONDS",
-        "--log-level",     "--log-format", "--version",         "--help",
-        "(127.0.0.1)",     "(2326)",       "ADAMD_MAX_BODY",    "ADAM_KERNEL"};
+    static const char *const parts[] = {"--host ADDRESS",
+                                        "--port N",
+                                        "--threads N",
+                                        "--max-body BYTES",
+                                        "--max-json-body",
+                                        "--max-memory",
+                                        "--max-connections",
+                                        "--timeout SECONDS",
+                                        "--log-level",
+                                        "--log-format",
+                                        "--version",
+                                        "--help",
+                                        "--idempotency-keys N",
+                                        "--idempotency-ttl SECONDS",
+                                        "--worker-ttl SECONDS",
+                                        "(127.0.0.1)",
+                                        "(2326)",
+                                        "ADAMD_MAX_BODY",
+                                        "ADAM_KERNEL"};
     (void)state;
     for (size_t i = 0; i < COUNT(spellings); i++) {
         const char *const arguments[] = {spellings[i], NULL};
@@ -95,6 +109,12 @@ static void test_bad_options(void **state)
                                          {"--timeout", "0.5"},
                                          {"--history", "0"},
                                          {"--history", "1000001"},
+                                         {"--idempotency-keys", "-1"},
+                                         {"--idempotency-keys", "1000001"},
+                                         {"--idempotency-ttl", "0"},
+                                         {"--idempotency-ttl", "31536001"},
+                                         {"--worker-ttl", "1h"},
+                                         {"--worker-ttl", "31536001"},
                                          {"--heartbeat", "0"},
                                          {"--heartbeat", "86401"},
                                          {"--log-level", "loud"},
