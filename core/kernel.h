@@ -51,17 +51,36 @@ typedef struct adam_norms {
     double squares, largest;
 } adam_norms;
 
+/* Of so many sources a reduction reads an element before it goes to the next element. */
+#define ADAM_KERNEL_TERMS ((size_t)8)
+
+/* What is added to a sum, in order: x[k], or base - x[k], times weight[k] where it is weighted,
+ * each operation rounded. Everything may be unaligned, and x[0] may be the sum itself. */
+typedef struct adam_terms {
+    const void *x[ADAM_KERNEL_TERMS];
+    double weight[ADAM_KERNEL_TERMS]; /* a kernel rounds it once to its type, as the divisor */
+    size_t n;                         /* 1 to ADAM_KERNEL_TERMS */
+    const void *base;                 /* NULL: none */
+    bool weighted;
+    bool continues; /* the sum has begun: the first term is added to it, not put in its place */
+    bool divides;   /* the sum is divided in the end */
+    double divisor;
+} adam_terms;
+
 typedef void adam_kernel_step_fn(const adam_scalars *scalars, const adam_streams *streams, size_t n,
                                  adam_sums *sums);
 typedef void adam_kernel_norms_fn(const void *data, size_t n, double scale, adam_norms *norms);
 /* Index of the first number that, multiplied with `scale`, is a NaN or infinity, or n. */
 typedef size_t adam_kernel_nonfinite_fn(const void *data, size_t n, double scale);
+/* Adds the terms to n sums. */
+typedef void adam_kernel_reduce_fn(const adam_terms *terms, void *sum, size_t n);
 
 typedef struct adam_kernel {
     const char *name;
     adam_kernel_step_fn *step_f32, *step_f64;
     adam_kernel_norms_fn *norms_f32, *norms_f64;
     adam_kernel_nonfinite_fn *nonfinite_f32, *nonfinite_f64;
+    adam_kernel_reduce_fn *reduce_f32, *reduce_f64;
 } adam_kernel;
 
 extern const adam_kernel adam_kernel_scalar;

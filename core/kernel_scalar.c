@@ -27,4 +27,6 @@ const adam_kernel adam_kernel_scalar = {
     .norms_f64 = norms_f64,
     .nonfinite_f32 = nonfinite_f32,
     .nonfinite_f64 = nonfinite_f64,
+    .reduce_f32 = reduce_f32,
+    .reduce_f64 = reduce_f64,
 };

@@ -101,6 +101,20 @@ static size_t NAME(nonfinite)(const void *data, size_t n, double scale)
     return i;
 }
 
+static void NAME(reduce)(const adam_terms *t, void *sum, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        REAL s = t->continues ? NAME(get)(sum, i) : (REAL)0;
+        for (size_t k = 0; k < t->n; k++) {
+            REAL x = NAME(get)(t->x[k], i);
+            x = t->base != NULL ? NAME(get)(t->base, i) - x : x;
+            x = t->weighted ? (REAL)t->weight[k] * x : x;
+            s = k > 0 || t->continues ? s + x : x;
+        }
+        NAME(put)(sum, i, t->divides ? s / (REAL)t->divisor : s);
+    }
+}
+
 #undef REAL
 #undef NAME
 #undef FMA

@@ -196,11 +196,13 @@ static inline __attribute__((always_inline)) accum add_squares_f64(accum sum, co
 #define REAL    float
 #define NAME(x) x##_f32
 #define WIDTH   16
+#include "reduce_body.h"
 #include "kernel_body.h"
 
 #define REAL    double
 #define NAME(x) x##_f64
 #define WIDTH   8
+#include "reduce_body.h"
 #include "kernel_body.h"
 
 const adam_kernel adam_kernel_avx512 = {
@@ -211,4 +213,6 @@ const adam_kernel adam_kernel_avx512 = {
     .norms_f64 = norms_f64,
     .nonfinite_f32 = nonfinite_f32,
     .nonfinite_f64 = nonfinite_f64,
+    .reduce_f32 = reduce_f32,
+    .reduce_f64 = reduce_f64,
 };

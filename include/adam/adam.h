@@ -4,6 +4,7 @@
 
 #include "adam/optimizer.h" // IWYU pragma: export
 #include "adam/pool.h"      // IWYU pragma: export
+#include "adam/reduce.h"    // IWYU pragma: export
 #include "adam/schedule.h"  // IWYU pragma: export
 #include "adam/status.h"    // IWYU pragma: export
 #include "adam/tensor.h"    // IWYU pragma: export
