@@ -231,13 +231,11 @@ static inline __attribute__((always_inline)) accum add_squares_f64(accum sum, co
 #define REAL    float
 #define NAME(x) x##_f32
 #define WIDTH   8
-#include "reduce_body.h"
 #include "kernel_body.h"
 
 #define REAL    double
 #define NAME(x) x##_f64
 #define WIDTH   8
-#include "reduce_body.h"
 #include "kernel_body.h"
 
 const adam_kernel adam_kernel_avx2 = {

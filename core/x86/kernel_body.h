@@ -344,6 +344,8 @@ static size_t NAME(nonfinite)(const void *data, size_t n, double scale)
     return n;
 }
 
+#include "reduce_body.h"
+
 #undef REAL
 #undef NAME
 #undef WIDTH
