@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "adam/adam.h"
+#include "alarm.h"
 #include "buffer.h"
 #include "codec_show.h"
 #include "codec_state_dict.h"
@@ -22,6 +23,8 @@
 #define API_LIST_LIMIT     100 /* optimizers of a page, if not said */
 #define API_LIST_LIMIT_MAX 1000
 
+#define API_MAX_WAIT 300 /* seconds of ?wait= */
+
 #define API_LINE 64 /* of a cache */
 
 typedef struct api_context {
@@ -37,6 +40,8 @@ typedef struct api_context {
     adam_allocator allocator; /* optimizer state, from the budget */
     adam_allocator scratch;   /* what a step needs until its end, in reused buffers */
     stream_hub *streams;
+    alarm_clock *alarms;
+    executor *jobs;
     atomic_bool draining;
 } api_context;
 
@@ -47,6 +52,7 @@ typedef struct api_query {
     state_dict_load load;
     size_t limit;
     size_t last; /* records of a history */
+    size_t wait; /* seconds until the parameters change; 0: not */
     char prefix[REGISTRY_MAX_NAME + 1], after[REGISTRY_MAX_NAME + 1];
 } api_query;
 
@@ -54,23 +60,38 @@ struct route;
 
 typedef struct api_request {
     const struct route *route;
+    bool is_step;                          /* POST …/step */
     char optimizer[REGISTRY_MAX_NAME + 1]; /* {name} of the path */
     char param[ADAM_MAX_NAME + 1];         /* {param} */
     size_t param_length;
     size_t index; /* {index} */
     api_query query;
     media sent, wanted;
-    const char *if_match; /* NULL: none */
-    const char *worker;   /* Adam-Worker, NULL: none; as long as the request lives */
-    bool has_last_id;     /* Last-Event-ID */
+    const char *if_match; /* NULL: none; as the next three, as long as the request lives */
+    const char *if_none_match;
+    const char *worker; /* Adam-Worker */
+    const char *key;    /* Idempotency-Key */
+    double weight;      /* Adam-Weight, or 1 */
+    bool has_based_on;  /* Adam-Based-On */
+    uint64_t based_on;
+    bool has_last_id; /* Last-Event-ID */
     uint64_t last_id;
     bool minimal;       /* Prefer: return=minimal */
     buffer *body;       /* NULL: none */
     size_t transit;     /* bytes of transit_bytes that are its own */
     instance *instance; /* held; where the route is about one */
+
+    /* How it waits for others: api_wait.c. */
+    bool may_wait;                              /* its connection is suspended */
+    reply *reply;                               /* to be filled while it waits */
+    void (*answered)(struct api_request *self); /* it no longer waits: may be gone after the call */
+    struct api_request *next_waiting;
+    uint64_t wait_until; /* alarm_now() */
+    bool of_round;       /* it closed a round: a refusal is not its own fault */
 } api_request;
 
-/* Answers, or returns false with the problem set, having changed nothing. Where the request is
+/* Answers, or returns false with the problem set, having changed nothing. Or leaves the request
+ * waiting: see reply_wait. Where the request is
  * about an optimizer, the caller is in its strand, but for api_history, api_changes and api_events,
  * which use nothing that needs it. */
 typedef bool api_handler(api_context *ctx, api_request *rq, reply *r, problem *p);
@@ -78,6 +99,7 @@ typedef bool api_handler(api_context *ctx, api_request *rq, reply *r, problem *p
 api_handler api_root, api_livez, api_readyz, api_openapi;
 api_handler api_list, api_create, api_summary, api_patch_optimizer, api_delete;
 api_handler api_step;
+api_handler api_get_round, api_drop_round, api_get_workers, api_delete_worker;
 api_handler api_get_param_groups, api_add_param_group, api_patch_param_group;
 api_handler api_get_params, api_put_params, api_get_param;
 api_handler api_get_state, api_get_state_dict, api_put_state_dict, api_get_digest;
@@ -98,18 +120,58 @@ bool api_note_begin(api_context *ctx, const instance *inst, const adam_options *
                     step_note *note, problem *p);
 /* After it: adds it to the history, tells the listeners, and notes what the overrides changed.
  * `stats` of each group. */
-void api_note_step(api_context *ctx, const api_request *rq, const step_note *note,
-                   const adam_step_stats *total, const adam_group_stats *stats);
+void api_note_step(api_context *ctx, const instance *inst, const char *worker,
+                   const step_note *note, const adam_step_stats *total,
+                   const adam_group_stats *stats);
 /* Lets go of its memory. */
 void api_note_drop(step_note *note);
 /* Notes a change: see changes.h. From the strand, after it. */
 void api_note_change(const instance *inst, const char *what, const char *from, const char *to);
 
+/* Memory that ran out for what others have on their way is a matter of waiting: makes it 503. */
+void api_blame_memory(const api_context *ctx, const api_request *rq, problem *p);
 /* Sets the problem; returns false. */
 bool api_name_taken(const char *name, problem *p);
 /* Writes `"e<epoch>-s<step>"`, quotes included. */
 void api_etag(const optimizer_info *info, char *out, size_t size);
 /* False, with the problem set, where If-Match is malformed or does not hold. */
 bool api_check_if_match(const char *if_match, const char *etag, problem *p);
+/* Whether If-None-Match names the tag, or is "*". */
+bool api_none_match_names(const char *if_none_match, const char *etag);
+
+/* ---- api_workers.c: who sends gradients ---- */
+
+/* The workers of an optimizer. NULL: there was no memory for them. From any thread. */
+workers *api_workers_of(api_context *ctx, instance *inst);
+/* 403 where the worker is in quarantine. From any thread. */
+bool api_check_quarantine(const api_request *rq, problem *p);
+/* A step was refused: counts it for its worker, and names that in the problem where its gradient
+ * was the reason. From any thread. */
+void api_blame_worker(api_context *ctx, const api_request *rq, problem *p);
+
+/* ---- api_wait.c: requests that wait for others, in the strand of their optimizer ---- */
+
+/* Whether any request waits at the optimizer, or gradients are held. */
+bool api_is_waited_at(const instance *inst);
+/* The optimizer is not what it was at this step and epoch: answers those that waited for that, or
+ * can no longer get what they waited for. */
+void api_changed(api_context *ctx, instance *inst, const optimizer_info *before);
+/* Lets the request wait for the next change of the parameters; true, with r->wait set. False, with
+ * the problem set, where the server ends. */
+bool api_wait_for_change(api_context *ctx, api_request *rq, reply *r, problem *p);
+/* The request waits no longer; its reply is made, but for the ETag. */
+void api_answer(api_request *rq);
+/* Sets the time at which somebody at the optimizer has waited long enough. */
+void api_set_alarm(api_context *ctx, instance *inst);
+/* The server ends: refuses all that wait, at all optimizers. From any thread. */
+void api_end_waits(api_context *ctx);
+
+/* ---- api_round.c: gradients that are held until they make a step together ---- */
+
+/* A round is over without a step: those that wait get the problem. */
+void api_round_fail(api_context *ctx, instance *inst, const problem *p);
+/* What the time does to a round; and when it next does something to it, or ALARM_NEVER. */
+void api_round_tick(api_context *ctx, instance *inst);
+uint64_t api_round_due(instance *inst);
 
 #endif

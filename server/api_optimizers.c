@@ -61,7 +61,7 @@ static bool create(api_context *ctx, const char *name, const creation *c, instan
         return problem_from_adam(p, &error);
     }
     bool no_memory;
-    if (registry_add(ctx->registry, name, optimizer, &c->defaults, out, &no_memory)) {
+    if (registry_add(ctx->registry, name, optimizer, &c->defaults, &c->training, out, &no_memory)) {
         return true;
     }
     adam_optimizer_free(optimizer);
@@ -106,11 +106,11 @@ bool api_summary(api_context *ctx, api_request *rq, reply *r, problem *p)
     return reply_json(r, 200, &t, p);
 }
 
-/* Reads the merge patch over what is done with gradients. */
+/* Reads the merge patch over what is done with gradients, and how they are gathered. */
 static bool read_patch(api_context *ctx, const api_request *rq, adam_grad_options *options,
-                       problem *p)
+                       training *how, problem *p)
 {
-    static const char *const allowed[] = {CODEC_GRAD_OPTION_NAMES, NULL};
+    static const char *const allowed[] = {CODEC_GRAD_OPTION_NAMES, CODEC_TRAINING_NAMES, NULL};
     codec_error error;
     json_doc *doc = NULL;
     codec_status st = json_parse(ctx->buffers, rq->body->data, rq->body->length, &doc, &error);
@@ -123,26 +123,47 @@ static bool read_patch(api_context *ctx, const api_request *rq, adam_grad_option
         if (st == CODEC_OK) {
             st = grad_options_read(doc, root, "the patch", options, &error);
         }
+        if (st == CODEC_OK) {
+            st = training_read(doc, root, "the patch", how, &error);
+        }
     }
     json_free(doc);
     return st == CODEC_OK || problem_from_codec(p, &error);
 }
 
+/* How gradients are gathered does not change under those that are held. */
+static bool check_no_round(const instance *inst, const training *how, problem *p)
+{
+    const training *now = &inst->training;
+    if (inst->round.first == NULL ||
+        (aggregation_same(&now->aggregation, &how->aggregation) && now->weights == how->weights)) {
+        return true;
+    }
+    return problem_set(p, PROBLEM_ROUND_OPEN,
+                       "a round with %zu gradients is open: let it end, or drop it with DELETE "
+                       "/v1/optimizers/%s/round",
+                       inst->round.n, inst->name);
+}
+
 bool api_patch_optimizer(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     instance *inst = rq->instance;
+    const training how_before = inst->training;
+    training how = how_before;
     const adam_grad_options before = adam_optimizer_grad_options(inst->optimizer);
     adam_grad_options options = before;
-    if (!read_patch(ctx, rq, &options, p)) {
+    if (!read_patch(ctx, rq, &options, &how, p) || !check_no_round(inst, &how, p)) {
         return false;
     }
     adam_error error;
     if (adam_optimizer_set_grad_options(inst->optimizer, &options, &error) != ADAM_OK) {
         return problem_from_adam(p, &error);
     }
+    const uint64_t step = adam_optimizer_step_count(inst->optimizer);
+    inst->training = how;
     instance_changed(inst);
-    changes_add_grad_options(inst->changes, ctx->buffers,
-                             adam_optimizer_step_count(inst->optimizer), &before, &options);
+    changes_add_grad_options(inst->changes, ctx->buffers, step, &before, &options);
+    changes_add_training(inst->changes, ctx->buffers, step, &how_before, &how);
     const optimizer_info info = instance_info(inst);
     text t = {.pool = ctx->buffers};
     show_summary(&t, inst->name, &info);

@@ -38,18 +38,18 @@ static void note_overrides(api_context *ctx, const instance *inst, const step_no
     }
 }
 
-void api_note_step(api_context *ctx, const api_request *rq, const step_note *note,
-                   const adam_step_stats *total, const adam_group_stats *stats)
+void api_note_step(api_context *ctx, const instance *inst, const char *worker,
+                   const step_note *note, const adam_step_stats *total,
+                   const adam_group_stats *stats)
 {
-    const instance *inst = rq->instance;
     for (size_t i = 0; i < note->n_groups; i++) {
         note->groups[i].grad_norm = stats[i].grad_norm;
         note->groups[i].param_norm = stats[i].param_norm;
         note->groups[i].update_norm = stats[i].update_norm;
     }
     const step_record record = {.step = total->step,
-                                .worker = rq->worker,
-                                .worker_length = rq->worker != NULL ? strlen(rq->worker) : 0,
+                                .worker = worker,
+                                .worker_length = worker != NULL ? strlen(worker) : 0,
                                 .skipped = total->skipped,
                                 .grad_norm = total->grad_norm,
                                 .param_norm = total->param_norm,

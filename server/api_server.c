@@ -52,6 +52,13 @@ void api_etag(const optimizer_info *info, char *out, size_t size)
                    (unsigned long long)info->step);
 }
 
+void api_blame_memory(const api_context *ctx, const api_request *rq, problem *p)
+{
+    if (p->code == PROBLEM_OUT_OF_MEMORY && atomic_load(&ctx->transit_bytes) > rq->transit) {
+        p->code = PROBLEM_BUSY;
+    }
+}
+
 /* If-Match is "*" or a list of tags; a weak one never matches (RFC 9110, section 13.1.1). */
 bool api_check_if_match(const char *if_match, const char *etag, problem *p)
 {
@@ -84,5 +91,26 @@ bool api_check_if_match(const char *if_match, const char *etag, problem *p)
     problem_set(p, any ? PROBLEM_PRECONDITION_FAILED : PROBLEM_MALFORMED_REQUEST,
                 any ? "If-Match does not hold: the optimizer is at %s" : "If-Match is empty", etag);
     strcpy(p->header, "If-Match");
+    return false;
+}
+
+bool api_none_match_names(const char *if_none_match, const char *etag)
+{
+    const size_t own = strlen(etag);
+    const char *at = if_none_match;
+    if (strcmp(at, "*") == 0) {
+        return true;
+    }
+    while ((at = strchr(at, '"')) != NULL) {
+        const char *close = strchr(at + 1, '"');
+        if (close == NULL) {
+            return false;
+        }
+        const size_t length = (size_t)(close - at) + 1;
+        if (length == own && memcmp(at, etag, own) == 0) {
+            return true;
+        }
+        at = close + 1;
+    }
     return false;
 }

@@ -1,132 +1,11 @@
 /* api_step.c: one optimizer step: gradients in, updated parameters out, in one buffer. */
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "api.h"
-#include "codec_numbers.h"
-#include "codec_safetensors.h"
-#include "codec_tensor_body.h"
-#include "number.h"
-#include "outgoing.h"
+#include "api_step.h"
 
-/* Bytes that a reply may need beside names and numbers. */
-#define REPLY_SLACK        ((size_t)1024)
-#define REPLY_GROUP_SLACK  ((size_t)256)
-#define REPLY_TENSOR_SLACK ((size_t)320)
-#define ESCAPED_MAX        ((size_t)6) /* bytes of a character in a JSON string */
-
-/* What a step did, and the room for its norms by group, as numbers and as metadata. */
-typedef struct outcome {
-    adam_step_stats stats;
-    adam_group_stats *groups;
-    size_t n_groups;
-    buffer *room;
-    text group_text;
-    step_note note;
-} outcome;
-
-static void drop_outcome(outcome *did)
-{
-    buffer_drop(did->room);
-    text_drop(&did->group_text);
-    api_note_drop(&did->note);
-}
-
-static bool begin_outcome(api_context *ctx, const adam_optimizer *o, outcome *did, problem *p)
-{
-    *did =
-        (outcome){.n_groups = adam_optimizer_group_count(o), .group_text = {.pool = ctx->buffers}};
-    did->room = buffer_get(ctx->buffers, did->n_groups * sizeof *did->groups);
-    if (did->room == NULL ||
-        text_reserve(&did->group_text, 2 + did->n_groups * REPLY_GROUP_SLACK) == NULL) {
-        return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the step within the budget");
-    }
-    did->groups = (void *)did->room->data;
-    return true;
-}
-
-/* Room for the whole text of the reply, before the step: afterwards nothing may fail. */
-static bool reserve_reply(const outgoing *out, const outcome *did, bool json, text *t, problem *p)
-{
-    size_t bytes = REPLY_SLACK + did->n_groups * REPLY_GROUP_SLACK;
-    for (size_t i = 0; i < out->n; i++) {
-        const adam_tensor *tensor = &out->tensors[i];
-        uint64_t numel = 0;
-        (void)adam_shape_numel(tensor->rank, tensor->shape, &numel);
-        bytes += REPLY_TENSOR_SLACK + tensor->name_len * ESCAPED_MAX;
-        if (json) {
-            /* a digit string and ", ", and at most a bracket each way for every dimension */
-            bytes += numel * (tensor->dtype == ADAM_FLOAT64 ? 28 : 20);
-            uint64_t lists = 1;
-            for (int d = 0; d < tensor->rank && numel > 0; d++) {
-                bytes += lists * 4;
-                lists *= tensor->shape[d];
-            }
-        }
-    }
-    if (!json && out->data_length <= REPLY_JOIN_MAX) {
-        bytes += out->data_length;
-    }
-    return text_reserve(t, bytes) != NULL ||
-           problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the reply within the budget");
-}
-
-static void add_number_metadata(text *t, const char *key, double value)
-{
-    char digits[NUMBER_MAX_TEXT];
-    size_t length = number_print_f64(value, digits);
-    const bool quoted = digits[0] == '"'; /* the metadata is a string anyway */
-    safetensors_add_metadata(t, key, digits + quoted, length - 2 * (size_t)quoted);
-}
-
-static void add_metadata(text *t, outcome *did)
-{
-    const adam_step_stats *stats = &did->stats;
-    text *groups = &did->group_text;
-    const char *skipped = stats->skipped ? "true" : "false";
-    add_number_metadata(t, "step", (double)stats->step);
-    add_number_metadata(t, "grad_norm", stats->grad_norm);
-    add_number_metadata(t, "param_norm", stats->param_norm);
-    add_number_metadata(t, "update_norm", stats->update_norm);
-    add_number_metadata(t, "clip_coef", stats->clip_coef);
-    safetensors_add_metadata(t, "skipped", skipped, strlen(skipped));
-    add_number_metadata(t, "converted", (double)stats->converted);
-    show_group_stats(groups, did->groups, did->n_groups, stats->clip_coef);
-    safetensors_add_metadata(t, "param_groups", groups->buffer->data, groups->buffer->length);
-}
-
-static void add_header(text *t, const outgoing *out, outcome *did)
-{
-    safetensors_begin(t);
-    add_metadata(t, did);
-    safetensors_end_metadata(t);
-    const char *start = out->data->data + out->data_offset;
-    for (size_t i = 0; i < out->n; i++) {
-        const char *at = out->tensors[i].data;
-        (void)safetensors_add_tensor(t, "", &out->tensors[i], (uint64_t)(at - start));
-    }
-    safetensors_end(t);
-}
-
-static void make_reply(const outgoing *out, outcome *did, media wanted, text *t, reply *r)
-{
-    if (wanted == MEDIA_JSON) {
-        text_add_format(t, "{\"step\": %llu, \"params\": ", (unsigned long long)did->stats.step);
-        show_tensors(t, out->tensors, out->n);
-        text_add_string(t, ", \"stats\": {");
-        show_stats(t, &did->stats);
-        text_add_string(t, ", \"param_groups\": ");
-        show_group_stats(t, did->groups, did->n_groups, did->stats.clip_coef);
-        text_add_string(t, "}}");
-        reply_json_after(r, 200, t);
-        return;
-    }
-    add_header(t, out, did);
-    reply_tensors(r, wanted, t, out->data, out->data_offset, out->data_length);
-}
-
-/* Keeps the new parameters for readers, where the step took in all of them. Without memory for it,
- * the next reader copies. */
-static void publish(api_context *ctx, instance *inst, const outgoing *out)
+void step_publish(api_context *ctx, instance *inst, const outgoing *out)
 {
     const size_t n = adam_optimizer_param_count(inst->optimizer);
     if (!out->own_type || out->n != n || out->data_length < API_PUBLISH_MIN) {
@@ -150,15 +29,47 @@ static void publish(api_context *ctx, instance *inst, const outgoing *out)
                                .data_length = out->data_length};
 }
 
-static bool step(api_context *ctx, api_request *rq, const tensor_body *body, const outgoing *out,
-                 outcome *did, reply *r, problem *p)
+adam_grad_options step_grad_options(const instance *inst, const adam_grad_options *options,
+                                    const admission *a)
+{
+    adam_grad_options own = *options;
+    if (inst->training.aggregation.damps) {
+        own.grad_scale *= 1.0 + (double)a->staleness; /* gradients are divided by it */
+    }
+    return own;
+}
+
+/* ---- a step at once ---- */
+
+/* Puts the step on record: in the history, with its key, with its worker. */
+static void note(api_context *ctx, const api_request *rq, const admission *a, const outcome *did)
 {
     instance *inst = rq->instance;
+    workers *all = rq->worker != NULL ? api_workers_of(ctx, inst) : NULL;
+    api_note_step(ctx, inst, rq->worker, &did->note, &did->stats, did->groups);
+    if (rq->key != NULL) {
+        idempotency_end(inst->keys, rq->key, 200, 0, &did->stats, did->groups);
+    }
+    if (all != NULL && (did->stats.skipped || !isfinite(did->stats.grad_norm))) {
+        workers_nonfinite(all, rq->worker, (unsigned)inst->training.max_consecutive_nonfinite);
+    } else if (all != NULL) {
+        workers_accepted(all, rq->worker, rq->weight, a->has_staleness, a->staleness);
+    }
+    if (all != NULL && !did->stats.skipped) {
+        workers_stepped(all, rq->worker);
+    }
+}
+
+static bool step(api_context *ctx, api_request *rq, const admission *a, const tensor_body *body,
+                 const outgoing *out, outcome *did, reply *r, problem *p)
+{
+    instance *inst = rq->instance;
+    const adam_grad_options options = step_grad_options(inst, &body->grad_options, a);
     const adam_step_args args = {.grads = body->tensors,
                                  .n_grads = body->n,
                                  .out = out->tensors,
                                  .groups = body->overrides,
-                                 .grad_options = &body->grad_options,
+                                 .grad_options = &options,
                                  .pool = ctx->pool,
                                  .scratch = &ctx->scratch};
     adam_error error;
@@ -167,54 +78,220 @@ static bool step(api_context *ctx, api_request *rq, const tensor_body *body, con
     if (adam_step_prepare(inst->optimizer, &args, &plan, &error) != ADAM_OK) {
         return problem_from_adam(p, &error);
     }
-    if (!rq->minimal && !reserve_reply(out, did, rq->wanted == MEDIA_JSON, &t, p)) {
+    if (!rq->minimal && !step_reply_reserve(out, did, rq->wanted == MEDIA_JSON, &t, p)) {
         adam_step_discard(plan);
         return false;
     }
+    if (rq->key != NULL && !idempotency_begin(inst->keys, rq->key, a->body, did->n_groups)) {
+        adam_step_discard(plan);
+        text_drop(&t);
+        return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the key within the budget");
+    }
     instance_unpublish(inst);
     adam_step_apply(plan, &did->stats, did->groups);
-    publish(ctx, inst, out);
+    step_publish(ctx, inst, out);
     instance_changed(inst);
-    api_note_step(ctx, rq, &did->note, &did->stats, did->groups);
+    note(ctx, rq, a, did);
     if (rq->minimal) {
-        reply_empty(r, 204);
-        r->minimal = true;
+        step_reply_minimal(did, r);
     } else {
-        make_reply(out, did, rq->wanted, &t, r);
+        step_reply_make(out, did, rq->wanted, &t, r);
     }
     return true;
 }
 
-static bool step_with(api_context *ctx, api_request *rq, const tensor_body *body, reply *r,
-                      problem *p)
+static bool step_with(api_context *ctx, api_request *rq, const admission *a,
+                      const tensor_body *body, reply *r, problem *p)
 {
     const adam_optimizer *o = rq->instance->optimizer;
     const adam_dtype *dtype = rq->query.has_dtype ? &rq->query.dtype : NULL;
     outgoing out = {0};
     outcome did;
-    bool done = begin_outcome(ctx, o, &did, p) &&
+    bool done = outcome_begin(ctx, o, &did, p) &&
                 api_note_begin(ctx, rq->instance, body->overrides, &did.note, p);
     if (done && !outgoing_of_step(ctx->buffers, body, o, dtype, &out)) {
         done = problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the reply within the budget");
     }
-    done = done && step(ctx, rq, body, &out, &did, r, p);
+    done = done && step(ctx, rq, a, body, &out, &did, r, p);
     outgoing_drop(&out);
-    drop_outcome(&did);
+    outcome_drop(&did);
     return done;
+}
+
+/* ---- what comes before ---- */
+
+static codec_status read_body(api_context *ctx, const api_request *rq, tensor_body *body,
+                              codec_error *error)
+{
+    const adam_optimizer *o = rq->instance->optimizer;
+    return rq->sent == MEDIA_JSON
+               ? tensor_body_read_json(ctx->buffers, rq->body, TENSOR_BODY_GRADS, o, body, error)
+               : tensor_body_read_safetensors(ctx->buffers, rq->body, ctx->config->max_json_body,
+                                              TENSOR_BODY_GRADS, o, body, error);
+}
+
+/* Answers as the request was answered that first had the key. */
+static bool replay(api_context *ctx, api_request *rq, const key_record *first, reply *r, problem *p)
+{
+    codec_error error;
+    tensor_body body;
+    outcome did;
+    bool done = read_body(ctx, rq, &body, &error) == CODEC_OK || problem_from_codec(p, &error);
+    done = outcome_begin(ctx, rq->instance->optimizer, &did, p) && done;
+    if (done) {
+        did.stats = first->stats;
+        did.held = first->held;
+        did.n_groups = first->n_groups < did.n_groups ? first->n_groups : did.n_groups;
+        memcpy(did.groups, first->groups, did.n_groups * sizeof *did.groups);
+        done = step_reply_current(ctx, rq, &body, &did, r, p);
+    }
+    r->replayed = done;
+    tensor_body_drop(&body);
+    outcome_drop(&did);
+    return done;
+}
+
+/* Whether the key is new, or there is none. Where it is not, *answered says whether the request is,
+ * or waits. */
+static bool check_key(api_context *ctx, api_request *rq, admission *a, bool *answered, reply *r,
+                      problem *p)
+{
+    instance *inst = rq->instance;
+    if (rq->key == NULL) {
+        return true;
+    }
+    if (inst->keys == NULL) {
+        inst->keys = idempotency_create(ctx->memory, ctx->config->idempotency_keys,
+                                        ctx->config->idempotency_ttl);
+    }
+    if (inst->keys == NULL) {
+        return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the key within the budget");
+    }
+    a->body = fingerprint_of(rq->body->data, rq->body->length);
+    const key_record *first = idempotency_find(inst->keys, rq->key);
+    if (first == NULL) {
+        return true;
+    }
+    if (!fingerprint_same(first->body, a->body)) {
+        problem_set(p, PROBLEM_KEY_REUSED,
+                    "the Idempotency-Key '%s' was used with another body: a new gradient needs a "
+                    "new key",
+                    rq->key);
+        strcpy(p->header, "Idempotency-Key");
+        return false;
+    }
+    *answered = first->pending ? api_round_wait_along(ctx, rq, r, p) : replay(ctx, rq, first, r, p);
+    return false;
+}
+
+/* Of an async optimizer: the step in an If-Match, whose epoch must be the current one. */
+static bool step_of_if_match(api_request *rq, const optimizer_info *info, problem *p)
+{
+    unsigned long long epoch;
+    unsigned long long based_on;
+    char end;
+    if (sscanf(rq->if_match, " \"e%20llu-s%20llu\"%c", &epoch, &based_on, &end) != 2 ||
+        epoch != info->epoch || based_on > info->step) {
+        char etag[64];
+        api_etag(info, etag, sizeof etag);
+        return api_check_if_match(rq->if_match, etag, p);
+    }
+    rq->has_based_on = true;
+    rq->based_on = based_on;
+    return true;
+}
+
+static bool refuse_based_on(const api_request *rq, problem_code code, const optimizer_info *info,
+                            problem *p)
+{
+    static const char *const why[] = {"the optimizer has not come to that step yet",
+                                      "the round of that gradient is over",
+                                      "the gradient is too old"};
+    const char *reason = why[code == PROBLEM_INVALID_VALUE  ? 0
+                             : code == PROBLEM_ROUND_CLOSED ? 1
+                                                            : 2];
+    problem_set(p, code, "the gradient is based on step %llu, the optimizer is at step %llu: %s",
+                (unsigned long long)rq->based_on, (unsigned long long)info->step, reason);
+    strcpy(p->header, "Adam-Based-On");
+    p->has_step = true;
+    p->step = info->step;
+    if (code == PROBLEM_STALE) {
+        p->has_staleness = true;
+        p->based_on = rq->based_on;
+        p->max_staleness = info->training.aggregation.max_staleness;
+    }
+    return false;
+}
+
+/* Whether the gradient is of parameters that are new enough. */
+static bool check_based_on(api_request *rq, admission *a, problem *p)
+{
+    const optimizer_info info = instance_info(rq->instance);
+    const aggregation *how = &info.training.aggregation;
+    char etag[64];
+    api_etag(&info, etag, sizeof etag);
+    const bool async = how->mode == AGGREGATION_ASYNC;
+    if (rq->if_match != NULL &&
+        !(async ? step_of_if_match(rq, &info, p) : api_check_if_match(rq->if_match, etag, p))) {
+        return false;
+    }
+    if (!rq->has_based_on) {
+        if (!async) {
+            return true;
+        }
+        problem_set(p, PROBLEM_MALFORMED_REQUEST,
+                    "an async optimizer needs Adam-Based-On, the step of the parameters that the "
+                    "gradient was computed on");
+        strcpy(p->header, "Adam-Based-On");
+        return false;
+    }
+    if (rq->based_on > info.step) {
+        return refuse_based_on(rq, PROBLEM_INVALID_VALUE, &info, p);
+    }
+    a->has_staleness = true;
+    a->staleness = info.step - rq->based_on;
+    if (async && a->staleness > how->max_staleness) {
+        return refuse_based_on(rq, PROBLEM_STALE, &info, p);
+    }
+    return how->mode != AGGREGATION_SYNC || a->staleness == 0 ||
+           refuse_based_on(rq, PROBLEM_ROUND_CLOSED, &info, p);
+}
+
+static bool check_worker(const api_request *rq, problem *p)
+{
+    if (rq->worker != NULL || rq->instance->training.aggregation.mode != AGGREGATION_SYNC) {
+        return api_check_quarantine(rq, p);
+    }
+    problem_set(p, PROBLEM_MALFORMED_REQUEST,
+                "a sync optimizer needs Adam-Worker: a round counts each worker once");
+    strcpy(p->header, "Adam-Worker");
+    return false;
 }
 
 bool api_step(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     codec_error error;
     tensor_body body;
-    const adam_optimizer *o = rq->instance->optimizer;
-    const codec_status st =
-        rq->sent == MEDIA_JSON
-            ? tensor_body_read_json(ctx->buffers, rq->body, TENSOR_BODY_GRADS, o, &body, &error)
-            : tensor_body_read_safetensors(ctx->buffers, rq->body, ctx->config->max_json_body,
-                                           TENSOR_BODY_GRADS, o, &body, &error);
-    const bool done =
-        st == CODEC_OK ? step_with(ctx, rq, &body, r, p) : problem_from_codec(p, &error);
+    admission a = {0};
+    bool answered = false;
+    const training *how = &rq->instance->training;
+    const aggregation_mode mode = how->aggregation.mode;
+    if (mode == AGGREGATION_SYNC && !rq->may_wait) {
+        r->wait = REPLY_SUSPEND_FIRST;
+        return true;
+    }
+    if (!check_key(ctx, rq, &a, &answered, r, p)) {
+        return answered;
+    }
+    if (!check_worker(rq, p) || !check_based_on(rq, &a, p)) {
+        return false;
+    }
+    const bool gathers = mode == AGGREGATION_SYNC || mode == AGGREGATION_BUFFERED || how->weights;
+    bool done = read_body(ctx, rq, &body, &error) == CODEC_OK || problem_from_codec(p, &error);
+    if (done) {
+        done = gathers ? api_round_join(ctx, rq, &a, &body, r, p)
+                       : step_with(ctx, rq, &a, &body, r, p);
+    }
     tensor_body_drop(&body);
     return done;
 }

@@ -20,7 +20,7 @@ static bool no_memory(api_context *ctx, const api_request *rq, size_t bytes, pro
                 "no memory for a body of %zu bytes within the budget of %zu", bytes, limit);
     p->has_limit = true;
     p->limit_bytes = limit;
-    router_blame(ctx, rq, p);
+    api_blame_memory(ctx, rq, p);
     return false;
 }
 

@@ -128,6 +128,17 @@ static bool same_text(const text *a, const text *b)
            memcmp(a->buffer->data, b->buffer->data, text_length(a)) == 0;
 }
 
+/* Adds a line where the texts differ; takes their buffers. */
+static void add_if_other(changes *c, uint64_t step, const char *what, text *from, text *to)
+{
+    if (same_text(from, to)) {
+        text_drop(from);
+        text_drop(to);
+    } else {
+        changes_add_texts(c, step, what, from, to);
+    }
+}
+
 void changes_add_grad_options(changes *c, buffer_pool *pool, uint64_t step,
                               const adam_grad_options *before, const adam_grad_options *after)
 {
@@ -136,12 +147,19 @@ void changes_add_grad_options(changes *c, buffer_pool *pool, uint64_t step,
         text to = {.pool = pool};
         grad_option_add_value(&from, before, i);
         grad_option_add_value(&to, after, i);
-        if (same_text(&from, &to)) {
-            text_drop(&from);
-            text_drop(&to);
-        } else {
-            changes_add_texts(c, step, grad_option_name(i), &from, &to);
-        }
+        add_if_other(c, step, grad_option_name(i), &from, &to);
+    }
+}
+
+void changes_add_training(changes *c, buffer_pool *pool, uint64_t step, const training *before,
+                          const training *after)
+{
+    for (size_t i = 0; training_name(i) != NULL; i++) {
+        text from = {.pool = pool};
+        text to = {.pool = pool};
+        training_add_value(&from, before, i);
+        training_add_value(&to, after, i);
+        add_if_other(c, step, training_name(i), &from, &to);
     }
 }
 

@@ -7,6 +7,7 @@
 #define ADAMD_CHANGES_H
 
 #include "codec_history.h"
+#include "codec_training.h"
 #include "memory.h"
 
 #define CHANGES_MAX_LINES 1000
@@ -34,6 +35,10 @@ void changes_add_options(changes *c, buffer_pool *pool, uint64_t step, size_t gr
 /* A line for each setting of what is done with gradients that is not what it was. */
 void changes_add_grad_options(changes *c, buffer_pool *pool, uint64_t step,
                               const adam_grad_options *before, const adam_grad_options *after);
+
+/* A line for each setting of how gradients are gathered that is not what it was. */
+void changes_add_training(changes *c, buffer_pool *pool, uint64_t step, const training *before,
+                          const training *after);
 
 /* Prints the last `last` lines, oldest first, with commas between them. */
 void changes_show(changes *c, size_t last, text *t);

@@ -3,6 +3,7 @@
 #define ADAMD_CODEC_CREATE_H
 
 #include "codec_tensors.h"
+#include "codec_training.h"
 
 /* A description, ready for the core. Everything points into the body and into what it holds. */
 typedef struct creation {
@@ -10,6 +11,7 @@ typedef struct creation {
     adam_algorithm algorithm;
     adam_options defaults;
     adam_grad_options grad_options;
+    training training;
     adam_schedule *schedule; /* of groups that do not say otherwise, or NULL */
     adam_group_spec *groups;
     size_t n_groups;

@@ -81,13 +81,17 @@ static codec_status read_schedule(creation *c, const json_doc *doc, const json_v
                : schedule_read(c->pool, doc, value, where, false, room, out, error);
 }
 
-/* What is done with gradients, and the schedule of all groups. */
+/* What is done with gradients and how they are gathered, and the schedule of all groups. */
 static codec_status read_settings(const json_doc *doc, const json_value *root, const char *where,
                                   creation *c, codec_error *error)
 {
     const json_value *schedule = json_get(root, "schedule");
     adam_grad_options_default(&c->grad_options);
+    c->training = (training){0};
     codec_status st = grad_options_read(doc, root, where, &c->grad_options, error);
+    if (st == CODEC_OK) {
+        st = training_read(doc, root, where, &c->training, error);
+    }
     return st == CODEC_OK && schedule != NULL
                ? read_schedule(c, doc, schedule, where, &c->schedule_room, &c->schedule, error)
                : st;

@@ -9,7 +9,7 @@
 /* Members of every creation's top level beside those that tell the forms apart, and of every group.
  * What is added here is read by creation_read_head and creation_begin_group, for all forms.
  */
-#define CREATION_TOP_MEMBERS   "algorithm", "schedule", CODEC_GRAD_OPTION_NAMES
+#define CREATION_TOP_MEMBERS   "algorithm", "schedule", CODEC_GRAD_OPTION_NAMES, CODEC_TRAINING_NAMES
 #define CREATION_GROUP_MEMBERS "params", "schedule", CODEC_OPTION_NAMES
 
 typedef enum creation_form {

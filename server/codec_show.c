@@ -175,5 +175,7 @@ void show_summary(text *t, const char *name, const optimizer_info *info)
     options_add(t, &info->defaults);
     text_add_string(t, "}, ");
     grad_options_add(t, &info->grad_options);
+    text_add_string(t, ", ");
+    training_add(t, &info->training);
     text_add(t, "}", 1);
 }

@@ -4,6 +4,7 @@
 
 #include "adam/optimizer.h"
 #include "buffer.h"
+#include "codec_training.h"
 
 /* Elements up to which `data` is shown unasked: where torch's printing begins to summarise. */
 #define SHOW_DATA_MAX 1000
@@ -33,6 +34,7 @@ typedef struct optimizer_info {
     size_t groups, params, bytes;
     adam_options defaults;
     adam_grad_options grad_options;
+    training training;
     uint64_t skipped;
 } optimizer_info;
 

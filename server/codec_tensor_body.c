@@ -37,6 +37,7 @@ static codec_status read_overrides(buffer_pool *pool, const json_doc *doc, const
         return codec_fail(error, CODEC_NO_MEMORY, "no memory for %zu param groups", n);
     }
     out->overrides = (void *)out->overrides_room->data;
+    out->groups = groups;
     size_t i = 0;
     codec_status st = CODEC_OK;
     for (const json_value *g = json_first(groups); st == CODEC_OK && g != NULL; g = json_next(g)) {
@@ -55,6 +56,20 @@ static codec_status read_overrides(buffer_pool *pool, const json_doc *doc, const
     }
     return st;
 }
+
+codec_status tensor_body_reread_overrides(buffer_pool *pool, const adam_optimizer *optimizer,
+                                          tensor_body *body, codec_error *error)
+{
+    if (body->overrides == NULL) {
+        return CODEC_OK;
+    }
+    buffer_drop(body->overrides_room);
+    body->overrides_room = NULL;
+    body->overrides = NULL;
+    return read_overrides(pool, body->doc, body->groups, optimizer, body, error);
+}
+
+static const char *const grad_option_names[] = {CODEC_GRAD_OPTION_NAMES, NULL};
 
 /* How many numbers the body may have that are wanted as float32, and a few of options beside them.
  */
@@ -106,6 +121,9 @@ codec_status tensor_body_read_json(buffer_pool *pool, const buffer *body, tensor
     out->data_offset = out->list.data_offset;
     out->data_length = out->list.data_length;
     out->grad_options = adam_optimizer_grad_options(optimizer);
+    for (size_t i = 0; grads && grad_option_names[i] != NULL; i++) {
+        out->own_grad_options |= json_get(root, grad_option_names[i]) != NULL;
+    }
     st =
         grads ? grad_options_read(out->doc, root, "the step", &out->grad_options, error) : CODEC_OK;
     if (st != CODEC_OK) {
@@ -139,6 +157,9 @@ codec_status tensor_body_read_safetensors(buffer_pool *pool, buffer *body, size_
     out->data_offset = out->file.data_offset;
     out->data_length = body->length - out->file.data_offset;
     out->grad_options = adam_optimizer_grad_options(optimizer);
+    for (size_t i = 0; out->file.metadata != NULL && grad_option_names[i] != NULL; i++) {
+        out->own_grad_options |= json_get(out->file.metadata, grad_option_names[i]) != NULL;
+    }
     st = grad_options_read_metadata(pool, &out->file, &out->grad_options, error);
     if (st != CODEC_OK) {
         return st;

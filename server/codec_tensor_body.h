@@ -10,10 +10,12 @@ typedef enum tensor_body_kind { TENSOR_BODY_GRADS, TENSOR_BODY_PARAMS } tensor_b
 typedef struct tensor_body {
     adam_tensor *tensors;
     size_t n;
-    adam_options *overrides; /* one for each param group, or NULL */
-    adam_grad_options
-        grad_options; /* of gradients: the optimizer's, with what the body overrides */
-    buffer *data;     /* holds the numbers: the body itself, or what was read from JSON */
+    adam_options *overrides;  /* one for each param group, or NULL */
+    const json_value *groups; /* that they were read from, in `doc` */
+    /* of gradients: the optimizer's, with what the body overrides */
+    adam_grad_options grad_options;
+    bool own_grad_options; /* it overrides some */
+    buffer *data;          /* holds the numbers: the body itself, or what was read from JSON */
     size_t data_offset, data_length;
     json_doc *doc;
     safetensors file;
@@ -30,6 +32,9 @@ codec_status tensor_body_read_json(buffer_pool *pool, const buffer *body, tensor
 codec_status tensor_body_read_safetensors(buffer_pool *pool, buffer *body, size_t max_header,
                                           tensor_body_kind kind, const adam_optimizer *optimizer,
                                           tensor_body *out, codec_error *error);
+/* Reads the overrides again, over what the options of the groups are now, where there are any. */
+codec_status tensor_body_reread_overrides(buffer_pool *pool, const adam_optimizer *optimizer,
+                                          tensor_body *body, codec_error *error);
 void tensor_body_drop(tensor_body *b);
 
 #endif

@@ -11,7 +11,7 @@ void guard_begin(guard *g)
     g->headers = (router_headers){0};
     g->expects_continue = g->chunked = g->refused = false;
     g->hosts = g->lengths = g->codings = 0;
-    g->accept[0] = g->if_match[0] = g->prefer[0] = '\0';
+    g->accept[0] = g->if_match[0] = g->if_none_match[0] = g->prefer[0] = '\0';
 }
 
 static void refuse(guard *g, problem_code code, const char *header, const char *why)
@@ -97,6 +97,10 @@ static void take_adam_header(guard *g, const char *name, const char *value)
 {
     if (strcasecmp(name, "Adam-Worker") == 0) {
         take_once(g, &g->headers.worker, name, value);
+    } else if (strcasecmp(name, "Adam-Weight") == 0) {
+        take_once(g, &g->headers.weight, name, value);
+    } else if (strcasecmp(name, "Adam-Based-On") == 0) {
+        take_once(g, &g->headers.based_on, name, value);
     } else {
         refuse(g, PROBLEM_MALFORMED_REQUEST, name, "a header that this version does not know");
     }
@@ -129,6 +133,8 @@ void guard_take(guard *g, const char *name, size_t name_length, const char *valu
         take_list(g, g->accept, &g->headers.accept, name, value);
     } else if (strcasecmp(name, "If-Match") == 0) {
         take_list(g, g->if_match, &g->headers.if_match, name, value);
+    } else if (strcasecmp(name, "If-None-Match") == 0) {
+        take_list(g, g->if_none_match, &g->headers.if_none_match, name, value);
     } else if (strcasecmp(name, "Last-Event-ID") == 0) {
         take_once(g, &g->headers.last_event_id, name, value);
     } else if (strcasecmp(name, "Prefer") == 0) {
@@ -136,10 +142,7 @@ void guard_take(guard *g, const char *name, size_t name_length, const char *valu
     } else if (strcasecmp(name, "Content-Encoding") == 0 && strcasecmp(value, "identity") != 0) {
         refuse(g, PROBLEM_UNSUPPORTED_MEDIA_TYPE, name, "a Content-Encoding is not taken");
     } else if (strcasecmp(name, "Idempotency-Key") == 0) {
-        refuse(
-            g, PROBLEM_MALFORMED_REQUEST, name,
-            "Idempotency-Key is not known to this version: it would not keep a repeated step from "
-            "being taken twice; use If-Match");
+        take_once(g, &g->headers.key, name, value);
     } else if (strcasecmp(name, "Expect") == 0) {
         g->expects_continue = strcasecmp(value, "100-continue") == 0;
         if (!g->expects_continue) {

@@ -16,7 +16,8 @@ typedef struct guard {
     bool expects_continue, chunked;
     unsigned hosts, lengths, codings;
     /* headers that may come in several lines, joined */
-    char accept[GUARD_JOINED], if_match[GUARD_JOINED], prefer[GUARD_JOINED];
+    char accept[GUARD_JOINED], if_match[GUARD_JOINED], if_none_match[GUARD_JOINED];
+    char prefer[GUARD_JOINED];
     bool refused;
     problem problem; /* why */
 } guard;

@@ -61,10 +61,10 @@ typedef struct exchange {
     exchange_state state;
     api_request request;
     reply reply;
-    char *if_match;                /* the request's own copy */
-    const char *method;            /* libmicrohttpd's, as long as the request lives */
-    size_t discard_limit, dropped; /* of a body that is not wanted */
-    bool in_flight;                /* counted */
+    char *if_match, *if_none_match; /* the request's own copies */
+    const char *method;             /* libmicrohttpd's, as long as the request lives */
+    size_t discard_limit, dropped;  /* of a body that is not wanted */
+    bool in_flight;                 /* counted */
     const char *raw_target; /* libmicrohttpd's own, for its place in the request line alone */
     char target[];
 } exchange;
@@ -297,6 +297,10 @@ static enum MHD_Result begin(exchange *x, const char *method, const char *versio
         x->if_match = strdup(g.headers.if_match);
         g.headers.if_match = x->if_match;
     }
+    if (g.headers.if_none_match != NULL) {
+        x->if_none_match = strdup(g.headers.if_none_match);
+        g.headers.if_none_match = x->if_none_match;
+    }
     if (!router_begin(x->server->ctx, method, x->target, &g.headers, &x->request, &p)) {
         return refuse(x, &g, &p, false);
     }
@@ -334,19 +338,39 @@ static bool take_body(exchange *x, const char *bytes, size_t length)
     return true;
 }
 
+/* The reply of a suspended connection is made. */
+static void resume(exchange *x)
+{
+    http_server *s = x->server;
+    x->state = EXCHANGE_DONE;
+    atomic_fetch_add(&s->resuming, 1);
+    MHD_resume_connection(x->connection); /* from here on the exchange may be gone, */
+    atomic_fetch_sub(&s->resuming, 1);    /* and from here on the server */
+}
+
+static void answered(api_request *rq)
+{
+    resume((exchange *)((char *)rq - offsetof(exchange, request)));
+}
+
 static void run_job(job *j)
 {
     exchange *x = (exchange *)j;
     http_server *s = x->server;
     strand *turn = router_strand(&x->request);
-    router_run(s->ctx, &x->request, &x->reply);
-    if (turn != NULL) {
-        strand_leave(s->jobs, turn);
+    instance *inst = x->request.instance;
+    if (inst != NULL) {
+        instance_hold(inst);
     }
-    x->state = EXCHANGE_DONE;
-    atomic_fetch_add(&s->resuming, 1);
-    MHD_resume_connection(x->connection); /* from here on the exchange may be gone, */
-    atomic_fetch_sub(&s->resuming, 1);    /* and from here on the server */
+    router_run(s->ctx, &x->request, &x->reply);
+    const bool waits = x->reply.wait == REPLY_WAITS;
+    if (turn != NULL) {
+        strand_leave(s->jobs, turn); /* one that waits may be answered, and gone, from here on */
+    }
+    if (!waits) {
+        resume(x);
+    }
+    instance_drop(inst);
 }
 
 /* The whole request is there. */
@@ -362,13 +386,19 @@ static enum MHD_Result work(exchange *x)
         if (turn != NULL) {
             strand_leave(s->jobs, turn);
         }
-        x->state = EXCHANGE_DONE;
-        return queue_reply(x);
+        if (x->reply.wait == REPLY_READY) {
+            x->state = EXCHANGE_DONE;
+            return queue_reply(x);
+        }
+        x->reply.wait = REPLY_READY;
     }
     if (x->deadline != NULL) {
         deadline_pause(x->deadline);
     }
     x->state = EXCHANGE_WORKING;
+    x->request.may_wait = true;
+    x->request.reply = &x->reply;
+    x->request.answered = answered;
     x->job.run = run_job;
     MHD_suspend_connection(x->connection);
     executor_submit(s->jobs, turn, &x->job);
@@ -432,6 +462,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **re
     drop_request(x);
     leave_flight(x);
     free(x->if_match);
+    free(x->if_none_match);
     free(x);
     *request = NULL;
 }

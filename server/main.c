@@ -131,6 +131,7 @@ static int serve(api_context *ctx, executor *jobs, const sigset_t *signals)
     wait_for_signal(ctx, signals);
     log_write(LOG_INFO, "draining: %u requests in flight", http_in_flight(http));
     atomic_store(&ctx->draining, true);
+    api_end_waits(ctx);
     if (!drain(http, ctx->config, signals)) {
         log_write(LOG_WARN, "stopped with %u requests in flight", http_in_flight(http));
         _exit(1); /* their connections may be suspended, so nothing can be taken down in order */
@@ -166,16 +167,22 @@ int main(int argc, char **argv)
     ctx.allocator = (adam_allocator){state_alloc, state_release, ctx.memory};
     ctx.scratch = (adam_allocator){scratch_alloc, scratch_release, ctx.buffers};
     executor *jobs = executor_create(c.threads);
+    ctx.jobs = jobs;
+    ctx.alarms = jobs != NULL ? alarm_clock_create(jobs) : NULL;
     if (ctx.buffers != NULL && jobs != NULL) {
         ctx.registry = registry_create(ctx.memory, jobs, ctx.buffers, c.history);
     }
-    if (ctx.registry == NULL || ctx.streams == NULL ||
+    if (ctx.registry == NULL || ctx.streams == NULL || ctx.alarms == NULL ||
         adam_pool_create(c.threads, &ctx.pool) != ADAM_OK) {
         (void)fail("no memory or threads to start");
     } else {
         status = serve(&ctx, jobs, &signals);
     }
+    if (ctx.alarms != NULL) {
+        alarm_clock_stop(ctx.alarms);
+    }
     executor_free(jobs);
+    alarm_clock_free(ctx.alarms);
     stream_hub_free(ctx.streams);
     adam_pool_free(ctx.pool);
     registry_free(ctx.registry);

@@ -92,6 +92,34 @@ bool outgoing_of_step(buffer_pool *pool, const tensor_body *body, const adam_opt
     return place(pool, tensors, out);
 }
 
+bool outgoing_room(buffer_pool *pool, const adam_tensor *named, size_t n, const adam_optimizer *o,
+                   const adam_dtype *dtype, outgoing *out)
+{
+    *out = (outgoing){.own_type = true};
+    adam_tensor *tensors = begin(pool, n, out);
+    if (tensors == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        tensors[i] = named[i];
+        tensors[i].dtype = dtype != NULL ? *dtype : stored_dtype(o, &named[i]);
+        out->own_type = out->own_type && tensors[i].dtype == stored_dtype(o, &named[i]);
+    }
+    return place(pool, tensors, out);
+}
+
+void outgoing_fill(const adam_optimizer *o, outgoing *out)
+{
+    for (size_t i = 0; i < out->n; i++) {
+        const adam_tensor *t = &out->tensors[i];
+        size_t param;
+        if (adam_optimizer_find(o, t->name, t->name_len, &param)) {
+            const adam_param_view v = adam_optimizer_param(o, param);
+            adam_convert(t->dtype, t->data, v.tensor.dtype, v.tensor.data, v.numel);
+        }
+    }
+}
+
 bool outgoing_of_params(buffer_pool *pool, const adam_optimizer *o, size_t first, size_t n,
                         adam_dtype dtype, outgoing *out)
 {

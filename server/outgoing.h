@@ -26,6 +26,12 @@ bool outgoing_of_step(buffer_pool *pool, const tensor_body *body, const adam_opt
 bool outgoing_of_params(buffer_pool *pool, const adam_optimizer *optimizer, size_t first, size_t n,
                         adam_dtype dtype, outgoing *out);
 
+/* Room for the values of the parameters that n tensors name, in `dtype` (NULL: each in its own
+ * type); outgoing_fill then copies them there, as they are by then. */
+bool outgoing_room(buffer_pool *pool, const adam_tensor *named, size_t n,
+                   const adam_optimizer *optimizer, const adam_dtype *dtype, outgoing *out);
+void outgoing_fill(const adam_optimizer *optimizer, outgoing *out);
+
 void outgoing_drop(outgoing *out);
 
 #endif

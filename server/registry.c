@@ -77,7 +77,7 @@ uint64_t registry_next_epoch(registry *r)
     return atomic_fetch_add(&r->epoch, 1) + 1;
 }
 
-static void hold(instance *inst)
+void instance_hold(instance *inst)
 {
     pthread_mutex_lock(&inst->shared.lock);
     inst->shared.holds++;
@@ -94,6 +94,9 @@ void instance_drop(instance *inst)
     pthread_mutex_unlock(&inst->shared.lock);
     if (last) {
         instance_unpublish(inst);
+        round_clear(&inst->round);
+        idempotency_free(inst->keys);
+        workers_free(atomic_load(&inst->workers));
         history_drop(inst->history);
         changes_free(inst->changes);
         adam_optimizer_free(inst->optimizer);
@@ -140,7 +143,8 @@ static bool make_room(registry *r)
 }
 
 /* An instance that is held twice, by the list and by the caller. NULL: no memory. */
-static instance *make_instance(registry *r, const char *name, const adam_options *defaults)
+static instance *make_instance(registry *r, const char *name, const adam_options *defaults,
+                               const training *how)
 {
     instance *inst = memory_get_zeroed(r->memory, sizeof *inst);
     if (inst == NULL) {
@@ -152,6 +156,8 @@ static instance *make_instance(registry *r, const char *name, const adam_options
     pthread_mutex_init(&inst->shared.lock, NULL);
     inst->shared.holds = 2;
     inst->shared.info.defaults = *defaults;
+    inst->training = *how;
+    inst->alarm = (alarm_entry){.strand = &inst->strand, .due = ALARM_NEVER};
     inst->history = history_create(r->memory, r->history_steps);
     inst->changes = changes_create(r->memory);
     if (inst->history == NULL || inst->changes == NULL) {
@@ -163,9 +169,10 @@ static instance *make_instance(registry *r, const char *name, const adam_options
 }
 
 bool registry_add(registry *r, const char *name, adam_optimizer *optimizer,
-                  const adam_options *defaults, instance **out, bool *no_memory)
+                  const adam_options *defaults, const training *how, instance **out,
+                  bool *no_memory)
 {
-    instance *inst = make_instance(r, name, defaults);
+    instance *inst = make_instance(r, name, defaults, how);
     *no_memory = inst == NULL;
     if (inst == NULL) {
         return false;
@@ -201,7 +208,7 @@ instance *registry_hold(registry *r, const char *name)
     const size_t place = lower_bound(r, name);
     if (is_at(r, place, name)) {
         inst = r->sorted[place];
-        hold(inst);
+        instance_hold(inst);
     }
     pthread_rwlock_unlock(&r->lock);
     return inst;
@@ -240,7 +247,7 @@ size_t registry_page(registry *r, const char *prefix, const char *after, size_t 
     while (n < most && place < r->n &&
            strncmp(r->sorted[place]->name, prefix, prefix_length) == 0) {
         out[n] = r->sorted[place++];
-        hold(out[n++]);
+        instance_hold(out[n++]);
     }
     *more = place < r->n && strncmp(r->sorted[place]->name, prefix, prefix_length) == 0;
     pthread_rwlock_unlock(&r->lock);
@@ -268,6 +275,7 @@ static void renew(instance *inst, uint64_t epoch)
     info->params = adam_optimizer_param_count(o);
     info->bytes = adam_optimizer_bytes(o);
     info->grad_options = adam_optimizer_grad_options(o);
+    info->training = inst->training;
     info->skipped = adam_optimizer_skipped_count(o);
     pthread_mutex_unlock(&inst->shared.lock);
 }

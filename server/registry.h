@@ -5,11 +5,15 @@
 #include <stdatomic.h>
 
 #include "adam/optimizer.h"
+#include "alarm.h"
 #include "buffer.h"
 #include "changes.h"
 #include "codec_show.h"
 #include "executor.h"
 #include "history.h"
+#include "idempotency.h"
+#include "round.h"
+#include "workers.h"
 
 #define REGISTRY_MAX_NAME 128
 
@@ -30,9 +34,15 @@ typedef struct instance {
     strand strand;
     adam_optimizer *optimizer;
     published params;
-    history *history;    /* of its steps */
-    changes *changes;    /* to it */
-    atomic_bool removed; /* its name is free again; whoever still waits for it is told so */
+    training training;
+    worker_round round;         /* gradients that are held */
+    struct api_request *pulls;  /* that wait for the next step, linked by next_waiting */
+    alarm_entry alarm;          /* for both */
+    idempotency *keys;          /* NULL: none yet */
+    _Atomic(workers *) workers; /* NULL: none yet; may be read and set without the strand */
+    history *history;           /* of its steps */
+    changes *changes;           /* to it */
+    atomic_bool removed;        /* its name is free again; whoever still waits for it is told so */
     struct {
         pthread_mutex_t lock;
         optimizer_info info; /* a copy, for readers outside the strand */
@@ -59,7 +69,8 @@ uint64_t registry_next_epoch(registry *r);
  * optimizer) or, with *no_memory set, there is no memory. On success the instance is held once for
  * the caller. */
 bool registry_add(registry *r, const char *name, adam_optimizer *optimizer,
-                  const adam_options *defaults, instance **out, bool *no_memory);
+                  const adam_options *defaults, const training *how, instance **out,
+                  bool *no_memory);
 /* The instance of that name, held, or NULL. */
 instance *registry_hold(registry *r, const char *name);
 /* Takes it off the list; from its strand. */
@@ -72,6 +83,8 @@ size_t registry_page(registry *r, const char *prefix, const char *after, size_t 
 
 /* Lets go; the last one frees it. NULL is allowed. */
 void instance_drop(instance *inst);
+/* Holds it once more; the caller holds it, or knows that somebody does. */
+void instance_hold(instance *inst);
 optimizer_info instance_info(instance *inst);
 /* Renews the shared copy after a change; from the strand. */
 void instance_changed(instance *inst);

@@ -78,6 +78,7 @@ size_t reply_headers(const reply *r, bool end, char retry_after[16],
         {"Allow", r->allow},
         {"Retry-After", r->retry_after > 0 ? retry_after : NULL},
         {"Preference-Applied", r->minimal ? "return=minimal" : NULL},
+        {"Idempotent-Replayed", r->replayed ? "true" : NULL},
         {"Connection", r->close || end ? "close" : NULL},
     };
     _Static_assert(sizeof all / sizeof all[0] == REPLY_MAX_HEADERS, "room for all");

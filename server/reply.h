@@ -10,9 +10,17 @@
 /* Data of at most this many bytes is joined to its header: one piece is sent faster than two. */
 #define REPLY_JOIN_MAX ((size_t)16 << 10)
 
+/* What a handler that was content leaves. */
+typedef enum reply_wait {
+    REPLY_READY,         /* a reply */
+    REPLY_SUSPEND_FIRST, /* nothing yet: it must be called again, from a suspended connection */
+    REPLY_WAITS,         /* nothing yet: somebody else makes the reply; not touched until then */
+} reply_wait;
+
 /* The body is `text`, then `data_length` bytes of `data`; both may be absent. Or it is `stream`, of
  * no known length. The reply holds the buffers and the listener. Headers with "" are not sent. */
 typedef struct reply {
+    reply_wait wait;
     int status;
     const char *content_type;
     buffer *text;
@@ -26,6 +34,7 @@ typedef struct reply {
     char allow[64];
     unsigned retry_after; /* seconds; 0: none */
     bool minimal;         /* Preference-Applied: return=minimal */
+    bool replayed;        /* Idempotent-Replayed: true */
     bool close;           /* the connection ends after it */
 } reply;
 
@@ -47,7 +56,7 @@ void reply_empty(reply *r, int status);
 void reply_problem(reply *r, const problem *p, buffer_pool *pool);
 
 /* The headers of the reply, in order; `end`: the connection ends after it. Returns how many. */
-#define REPLY_MAX_HEADERS 8
+#define REPLY_MAX_HEADERS 9
 typedef struct reply_header {
     const char *name, *value;
 } reply_header;

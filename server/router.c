@@ -27,7 +27,7 @@ static const route routes[] = {
     {"PATCH", OPTIMIZER "/param_groups/{index}", api_patch_param_group, ROUTE_PATCH, REPLY_AS_JSON,
      true, 0},
     {"GET", OPTIMIZER "/params", api_get_params, ROUTE_NO_BODY, REPLY_AS_TENSORS, true,
-     ROUTE_QUERY_DTYPE},
+     ROUTE_QUERY_DTYPE | ROUTE_QUERY_WAIT},
     {"PUT", OPTIMIZER "/params", api_put_params, ROUTE_TENSORS, REPLY_AS_JSON, false, 0},
     {"GET", OPTIMIZER "/params/{param}", api_get_param, ROUTE_NO_BODY, REPLY_AS_TENSORS, true,
      ROUTE_QUERY_DTYPE},
@@ -37,6 +37,11 @@ static const route routes[] = {
     {"PUT", OPTIMIZER "/state_dict", api_put_state_dict, ROUTE_TENSORS, REPLY_AS_JSON, true,
      ROUTE_QUERY_LOAD},
     {"GET", OPTIMIZER "/digest", api_get_digest, ROUTE_NO_BODY, REPLY_AS_JSON, true, 0},
+    {"GET", OPTIMIZER "/round", api_get_round, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
+    {"DELETE", OPTIMIZER "/round", api_drop_round, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
+    {"GET", OPTIMIZER "/workers", api_get_workers, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
+    {"DELETE", OPTIMIZER "/workers/{worker}", api_delete_worker, ROUTE_NO_BODY, REPLY_AS_JSON,
+     false, 0},
     {"GET", OPTIMIZER "/history", api_history, ROUTE_NO_BODY, REPLY_AS_JSON, false,
      ROUTE_QUERY_LAST},
     {"GET", OPTIMIZER "/changes", api_changes, ROUTE_NO_BODY, REPLY_AS_JSON, false,
@@ -76,6 +81,7 @@ static bool find_route(const path *target, const char *method, api_request *rq, 
             known = true;
             if (strcmp(routes[i].method, wanted) == 0) {
                 rq->route = &routes[i];
+                rq->is_step = routes[i].handler == api_step;
                 return true;
             }
         }
@@ -102,11 +108,12 @@ static bool valid_optimizer_name(const char *name, size_t length)
            length;
 }
 
-/* Takes {name}, {param} and {index} from the path. */
+/* Takes {name}, {param}, {worker} and {index} from the path. */
 static bool take_variables(const path *target, api_request *rq, problem *p)
 {
     const path_segment *name = path_variable(target, rq->route->pattern, "{name}");
     const path_segment *param = path_variable(target, rq->route->pattern, "{param}");
+    const path_segment *worker = path_variable(target, rq->route->pattern, "{worker}");
     const path_segment *index = path_variable(target, rq->route->pattern, "{index}");
     if (name != NULL) {
         if (!valid_optimizer_name(name->text, name->length)) {
@@ -128,6 +135,13 @@ static bool take_variables(const path *target, api_request *rq, problem *p)
         }
         memcpy(rq->param, param->text, param->length + 1);
         rq->param_length = param->length;
+    }
+    if (worker != NULL) {
+        if (worker->length == 0 || worker->length > REGISTRY_MAX_NAME) {
+            return problem_set(p, PROBLEM_NO_SUCH_WORKER, "a worker's name has 1 to %d bytes",
+                               REGISTRY_MAX_NAME);
+        }
+        memcpy(rq->param, worker->text, worker->length + 1);
     }
     if (index != NULL && !path_number(index->text, index->length, ADAM_MAX_GROUPS, &rq->index)) {
         return problem_set(p, PROBLEM_NO_SUCH_GROUP,
@@ -160,9 +174,16 @@ static bool take_instance(api_context *ctx, api_request *rq, problem *p)
                            : "");
 }
 
+/* Where gradients may be some steps old, a step takes its If-Match itself. */
+static bool takes_if_match_itself(const api_request *rq)
+{
+    return rq->is_step && rq->instance != NULL &&
+           instance_info(rq->instance).training.aggregation.mode == AGGREGATION_ASYNC;
+}
+
 static bool check_if_match(const api_request *rq, problem *p)
 {
-    if (rq->if_match == NULL) {
+    if (rq->if_match == NULL || takes_if_match_itself(rq)) {
         return true;
     }
     if (rq->instance == NULL) {
@@ -176,11 +197,11 @@ static bool check_if_match(const api_request *rq, problem *p)
     return api_check_if_match(rq->if_match, etag, p);
 }
 
-bool router_begin(api_context *ctx, const char *method, const char *target,
+static bool begin(api_context *ctx, const char *method, const char *target,
                   const router_headers *headers, api_request *rq, problem *p)
 {
     path parsed;
-    *rq = (api_request){.if_match = headers->if_match};
+    *rq = (api_request){.if_match = headers->if_match, .if_none_match = headers->if_none_match};
     const char *wrong = path_parse(target, &parsed);
     if (wrong != NULL) {
         return problem_set(p, PROBLEM_MALFORMED_REQUEST, "the path %s", wrong);
@@ -193,7 +214,18 @@ bool router_begin(api_context *ctx, const char *method, const char *target,
     }
     return take_variables(&parsed, rq, p) && router_take_query(ctx, &parsed, rq, p) &&
            take_instance(ctx, rq, p) && router_check_load(rq, p) &&
-           router_take_headers(ctx, headers, rq, p) && check_if_match(rq, p);
+           router_take_headers(ctx, headers, rq, p) && check_if_match(rq, p) &&
+           api_check_quarantine(rq, p);
+}
+
+bool router_begin(api_context *ctx, const char *method, const char *target,
+                  const router_headers *headers, api_request *rq, problem *p)
+{
+    const bool begun = begin(ctx, method, target, headers, rq, p);
+    if (!begun) {
+        api_blame_worker(ctx, rq, p);
+    }
+    return begun;
 }
 
 size_t router_body_limit(const api_context *ctx, const api_request *rq)
@@ -240,19 +272,24 @@ static bool run(api_context *ctx, api_request *rq, reply *r, problem *p)
     return check_if_match(rq, p) && rq->route->handler(ctx, rq, r, p);
 }
 
-void router_blame(api_context *ctx, const api_request *rq, problem *p)
-{
-    if (p->code == PROBLEM_OUT_OF_MEMORY && atomic_load(&ctx->transit_bytes) > rq->transit) {
-        p->code = PROBLEM_BUSY;
-    }
-}
-
 void router_run(api_context *ctx, api_request *rq, reply *r)
 {
     problem p;
+    const bool watched = router_strand(rq) != NULL && api_is_waited_at(rq->instance);
+    optimizer_info before;
+    if (watched) {
+        before = instance_info(rq->instance);
+    }
     const bool done = run(ctx, rq, r, &p);
+    if (done && r->wait != REPLY_READY) {
+        return;
+    }
+    if (watched) {
+        api_changed(ctx, rq->instance, &before);
+    }
     if (!done) {
-        router_blame(ctx, rq, &p);
+        api_blame_memory(ctx, rq, &p);
+        api_blame_worker(ctx, rq, &p);
     }
     if (rq->instance != NULL && !atomic_load(&rq->instance->removed)) {
         const optimizer_info info = instance_info(rq->instance);

@@ -26,6 +26,7 @@ typedef struct route {
 #define ROUTE_QUERY_LIST  2U
 #define ROUTE_QUERY_DTYPE 4U
 #define ROUTE_QUERY_LAST  8U
+#define ROUTE_QUERY_WAIT  16U
 #define ROUTE_QUERY_LOAD  32U /* ?load=, and it must be there */
 
 /* All routes; *count gets their number. For the tests and the OpenAPI check. */
@@ -33,7 +34,8 @@ const route *router_routes(size_t *count);
 
 /* Request headers that decide something; NULL where absent. */
 typedef struct router_headers {
-    const char *content_type, *accept, *if_match, *prefer, *worker, *last_event_id;
+    const char *content_type, *accept, *if_match, *if_none_match, *prefer, *last_event_id;
+    const char *worker, *key, *weight, *based_on;
     bool has_body, has_length;
     uint64_t length; /* Content-Length */
 } router_headers;
@@ -50,8 +52,6 @@ strand *router_strand(const api_request *rq);
 /* Runs the handler, with the body there, and completes the reply; refusals become replies. The
  * caller is in the strand of the request, if it has one. */
 void router_run(api_context *ctx, api_request *rq, reply *r);
-/* Memory that ran out for what others have on their way is a matter of waiting: makes it 503. */
-void router_blame(api_context *ctx, const api_request *rq, problem *p);
 /* The work in bytes: what is large goes to a thread of its own. */
 size_t router_cost(const api_request *rq);
 

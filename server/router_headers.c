@@ -1,4 +1,6 @@
 /* router_headers.c: what the headers of a request say, held against its route. */
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -65,24 +67,77 @@ static bool take_accept(const router_headers *h, api_request *rq, problem *p)
     return false;
 }
 
-static bool take_worker(const char *worker, api_request *rq, problem *p)
+static bool refuse_header(const char *header, const char *value, const char *expected, problem *p)
 {
-    if (worker == NULL) {
-        return true;
-    }
-    const size_t length = strlen(worker);
-    bool visible = length >= 1 && length <= REGISTRY_MAX_NAME;
-    for (size_t i = 0; i < length; i++) {
-        visible = visible && worker[i] > ' ' && worker[i] < 0x7f;
+    problem_set(p, PROBLEM_MALFORMED_REQUEST, "%s is '%.64s', expected %s", header, value,
+                expected);
+    strcpy(p->header, header);
+    return false;
+}
+
+/* A name of visible ASCII characters. */
+static bool take_visible(const char *header, const char *value, size_t most, const char **out,
+                         problem *p)
+{
+    const size_t length = value != NULL ? strlen(value) : 1;
+    bool visible = length >= 1 && length <= most;
+    for (size_t i = 0; value != NULL && i < length; i++) {
+        visible = visible && value[i] > ' ' && value[i] < 0x7f;
     }
     if (!visible) {
         problem_set(p, PROBLEM_MALFORMED_REQUEST,
-                    "Adam-Worker is expected as 1 to %d visible ASCII characters",
-                    REGISTRY_MAX_NAME);
-        strcpy(p->header, "Adam-Worker");
+                    "%s is expected as 1 to %zu visible ASCII characters", header, most);
+        strcpy(p->header, header);
     }
-    rq->worker = worker;
+    *out = value;
     return visible;
+}
+
+/* Every float32 can tell such weights apart, and add up a round of them. */
+#define WEIGHT_MIN 1e-30
+#define WEIGHT_MAX 1e30
+
+static bool take_weight(const char *value, api_request *rq, problem *p)
+{
+    rq->weight = 1;
+    if (value == NULL) {
+        return true;
+    }
+    char *end;
+    const bool digits = value[0] != '\0' && strspn(value, "0123456789.eE+-") == strlen(value);
+    rq->weight = strtod(value, &end);
+    return (digits && *end == '\0' && rq->weight >= WEIGHT_MIN && rq->weight <= WEIGHT_MAX) ||
+           refuse_header("Adam-Weight", value, "a number above 0, from 1e-30 to 1e30", p);
+}
+
+static bool take_based_on(const char *value, api_request *rq, problem *p)
+{
+    size_t step = 0;
+    rq->has_based_on = value != NULL;
+    if (value != NULL && !path_number(value, strlen(value), ADAM_MAX_STEP, &step)) {
+        return refuse_header("Adam-Based-On", value, "the number of a step", p);
+    }
+    rq->based_on = step;
+    return true;
+}
+
+/* What belongs to a step alone. */
+static bool take_step_headers(const router_headers *h, api_request *rq, problem *p)
+{
+    if (!rq->is_step) {
+        const char *header = h->key != NULL        ? "Idempotency-Key"
+                             : h->weight != NULL   ? "Adam-Weight"
+                             : h->based_on != NULL ? "Adam-Based-On"
+                                                   : NULL;
+        if (header != NULL) {
+            problem_set(p, PROBLEM_MALFORMED_REQUEST, "%s belongs to a step, which this is not",
+                        header);
+            strcpy(p->header, header);
+        }
+        return header == NULL;
+    }
+    return take_visible("Idempotency-Key", h->key, IDEMPOTENCY_MAX_KEY, &rq->key, p) &&
+           take_weight(h->weight, rq, p) && take_based_on(h->based_on, rq, p);
 }
 
 /* Of a client that comes back to a stream of events. */
@@ -143,6 +198,7 @@ bool router_take_headers(const api_context *ctx, const router_headers *h, api_re
                          problem *p)
 {
     rq->minimal = prefers_minimal(h->prefer);
-    return take_worker(h->worker, rq, p) && take_content_type(h, rq, p) && take_accept(h, rq, p) &&
+    return take_visible("Adam-Worker", h->worker, REGISTRY_MAX_NAME, &rq->worker, p) &&
+           take_step_headers(h, rq, p) && take_content_type(h, rq, p) && take_accept(h, rq, p) &&
            check_length(ctx, h, rq, p) && take_last_event_id(h->last_event_id, rq, p);
 }

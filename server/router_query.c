@@ -85,6 +85,14 @@ bool router_check_load(const api_request *rq, problem *p)
            refuse_load(p, "missing");
 }
 
+static bool take_wait(const path_segment *value, api_query *q, problem *p)
+{
+    return (path_number(value->text, value->length, API_MAX_WAIT, &q->wait) && q->wait > 0) ||
+           problem_set(p, PROBLEM_INVALID_QUERY,
+                       "wait is '%.64s', expected a number of seconds from 1 to %d", value->text,
+                       API_MAX_WAIT);
+}
+
 /* q->last says until then how many there are. */
 static bool take_last(const path_segment *value, api_query *q, problem *p)
 {
@@ -105,7 +113,7 @@ static const struct query_key {
     {"prefix", ROUTE_QUERY_LIST, take_prefix}, {"after", ROUTE_QUERY_LIST, take_after},
     {"limit", ROUTE_QUERY_LIST, take_limit},   {"data", ROUTE_QUERY_DATA, take_data},
     {"dtype", ROUTE_QUERY_DTYPE, take_dtype},  {"load", ROUTE_QUERY_LOAD, take_load},
-    {"last", ROUTE_QUERY_LAST, take_last},
+    {"last", ROUTE_QUERY_LAST, take_last},     {"wait", ROUTE_QUERY_WAIT, take_wait},
 };
 
 static const struct query_key *find_key(const route *r, const char *name)

@@ -42,7 +42,9 @@ static void test_create(void **state)
     assert_has(p, 201,
                "\"defaults\": {\"lr\": 0.1, " DEFAULTS
                "}, \"grad_scale\": 1, \"nonfinite\": \"error\", \"max_grad_norm\": null, "
-               "\"norm_type\": 2, \"error_if_nonfinite\": false, \"clip_value\": null}\n");
+               "\"norm_type\": 2, \"error_if_nonfinite\": false, \"clip_value\": null, "
+               "\"aggregation\": {\"mode\": \"immediate\"}, \"input\": \"gradients\", "
+               "\"max_consecutive_nonfinite\": null}\n");
     assert_header(p, "Content-Type", JSON_TYPE);
     assert_header(p, "Location", "/v1/optimizers/mlp");
     const char *etag = adamd_response_header(&p->reply, "ETag", 0);
@@ -84,7 +86,9 @@ static void test_defaults(void **state)
     assert_has(p, 201,
                "\"defaults\": {\"lr\": 0.001, " DEFAULTS
                "}, \"grad_scale\": 1, \"nonfinite\": \"error\", \"max_grad_norm\": null, "
-               "\"norm_type\": 2, \"error_if_nonfinite\": false, \"clip_value\": null}\n");
+               "\"norm_type\": 2, \"error_if_nonfinite\": false, \"clip_value\": null, "
+               "\"aggregation\": {\"mode\": \"immediate\"}, \"input\": \"gradients\", "
+               "\"max_consecutive_nonfinite\": null}\n");
     create(p, "adamw", "{\"algorithm\": \"adamw\", \"params\": {\"w\": [1]}}");
     assert_has(p, 201, "\"algorithm\": \"adamw\"");
     assert_has(p, 201,
