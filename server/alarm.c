@@ -132,6 +132,10 @@ void alarm_set(alarm_clock *c, alarm_entry *a, uint64_t due)
 {
     pthread_mutex_lock(&c->lock);
     a->clock = c;
+    if (a->due == due) {
+        pthread_mutex_unlock(&c->lock);
+        return;
+    }
     if (a->due != ALARM_NEVER) {
         unlist(c, a);
     }

@@ -113,12 +113,12 @@ void api_set_alarm(api_context *ctx, instance *inst)
     for (const api_request *rq = inst->pulls; rq != NULL; rq = rq->next_waiting) {
         due = rq->wait_until < due ? rq->wait_until : due;
     }
-    if (due != inst->alarm.due) {
+    if (inst->alarm.ring == NULL) { /* the clock reads them while it is set */
         inst->alarm.keep = keep;
         inst->alarm.ring = ring;
         inst->alarm.context = ctx;
-        alarm_set(ctx->alarms, &inst->alarm, due);
     }
+    alarm_set(ctx->alarms, &inst->alarm, due);
 }
 
 /* ---- changes ---- */
