@@ -174,11 +174,13 @@ static bool take_instance(api_context *ctx, api_request *rq, problem *p)
                            : "");
 }
 
-/* Where gradients may be some steps old, a step takes its If-Match itself. */
+/* Where gradients may be some steps old, a step takes its If-Match itself; and where it has a key,
+ * for a repeat comes after the step that its first request was. */
 static bool takes_if_match_itself(const api_request *rq)
 {
     return rq->is_step && rq->instance != NULL &&
-           instance_info(rq->instance).training.aggregation.mode == AGGREGATION_ASYNC;
+           (rq->key != NULL ||
+            instance_info(rq->instance).training.aggregation.mode == AGGREGATION_ASYNC);
 }
 
 static bool check_if_match(const api_request *rq, problem *p)
