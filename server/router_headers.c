@@ -89,7 +89,7 @@ static bool take_visible(const char *header, const char *value, size_t most, con
                     "%s is expected as 1 to %zu visible ASCII characters", header, most);
         strcpy(p->header, header);
     }
-    *out = value;
+    *out = visible ? value : NULL; /* such a one is nobody's name */
     return visible;
 }
 
