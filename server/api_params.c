@@ -145,10 +145,13 @@ static bool all_converted(api_context *ctx, api_request *rq, reply *r, problem *
 
 bool api_get_params(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
-    const optimizer_info info = instance_info(rq->instance);
-    char etag[64];
-    api_etag(&info, etag, sizeof etag);
-    const bool known = rq->if_none_match != NULL && api_none_match_names(rq->if_none_match, etag);
+    bool known = false;
+    if (rq->if_none_match != NULL) {
+        char etag[64];
+        const optimizer_info info = instance_info(rq->instance);
+        api_etag(&info, etag, sizeof etag);
+        known = api_none_match_names(rq->if_none_match, etag);
+    }
     if (rq->query.wait > 0 && (known || rq->if_none_match == NULL)) {
         return api_wait_for_change(ctx, rq, r, p);
     }

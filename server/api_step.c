@@ -226,11 +226,14 @@ static bool refuse_based_on(const api_request *rq, problem_code code, const opti
 /* Whether the gradient is of parameters that are new enough. */
 static bool check_based_on(api_request *rq, admission *a, problem *p)
 {
+    const aggregation *how = &rq->instance->training.aggregation;
+    const bool async = how->mode == AGGREGATION_ASYNC;
+    if (rq->if_match == NULL && !rq->has_based_on && !async) {
+        return true;
+    }
     const optimizer_info info = instance_info(rq->instance);
-    const aggregation *how = &info.training.aggregation;
     char etag[64];
     api_etag(&info, etag, sizeof etag);
-    const bool async = how->mode == AGGREGATION_ASYNC;
     if (rq->if_match != NULL &&
         !(async ? step_of_if_match(rq, &info, p) : api_check_if_match(rq->if_match, etag, p))) {
         return false;
