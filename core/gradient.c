@@ -21,6 +21,12 @@ const void *adam_step_convert_gradient(const adam_step_span *s, adam_step_room *
     return room->bytes;
 }
 
+/* What the numbers that came are multiplied with: values of buffers are taken as they are. */
+static double factor(const adam_step_plan *plan, const adam_step_span *s)
+{
+    return s->entry->buffer ? 1.0 : plan->unscale;
+}
+
 /* ---- norms ---- */
 
 static void measure(const adam_step_plan *plan, const adam_step_span *s, const void *data,
@@ -50,7 +56,11 @@ static void measure_chunk(void *context, size_t chunk)
 {
     adam_step_plan *plan = context;
     const adam_step_span s = adam_step_find_span(plan, chunk);
-    measure_gradient(plan, &s, &plan->norms[chunk]);
+    if (s.entry->buffer) {
+        plan->norms[chunk] = (adam_norms){0};
+    } else {
+        measure_gradient(plan, &s, &plan->norms[chunk]);
+    }
 }
 
 /* The norm over all gradients, as clip_grad_norm_ has it. Squares are added for each parameter,
@@ -78,7 +88,8 @@ static double total_norm(const adam_step_plan *plan)
 static bool any_float64(const adam_step_plan *plan)
 {
     for (size_t i = 0; i < plan->n_entries; i++) {
-        if (plan->entries[i].param->tensor.dtype == ADAM_FLOAT64) {
+        const adam_step_entry *e = &plan->entries[i];
+        if (!e->buffer && e->param->tensor.dtype == ADAM_FLOAT64) {
             return true;
         }
     }
@@ -119,8 +130,8 @@ static adam_status clip(adam_step_plan *plan, adam_error *error)
 
 static size_t find_nonfinite(const adam_step_plan *plan, const adam_step_span *s, const void *data)
 {
-    return s->f64 ? plan->kernel->nonfinite_f64(data, s->n, plan->unscale)
-                  : plan->kernel->nonfinite_f32(data, s->n, plan->unscale);
+    return s->f64 ? plan->kernel->nonfinite_f64(data, s->n, factor(plan, s))
+                  : plan->kernel->nonfinite_f32(data, s->n, factor(plan, s));
 }
 
 static __attribute__((noinline)) size_t find_nonfinite_converted(const adam_step_plan *plan,
@@ -164,7 +175,7 @@ static adam_status refuse(const adam_step_plan *plan, size_t chunk, adam_error *
     if (isfinite(value)) { /* it was while it was sent */
         float single;
         adam_convert(ADAM_FLOAT32, &single, ADAM_FLOAT64, &value, 1);
-        const bool fits = t->dtype == ADAM_FLOAT64 || isfinite(single);
+        const bool fits = t->dtype == ADAM_FLOAT64 || (isfinite(single) && !s.entry->buffer);
         (void)snprintf(text, sizeof text, "%s, too large for %s once %s,", ADAM_DIGITS(value),
                        adam_dtype_name(t->dtype), fits ? "divided by grad_scale" : "converted");
     } else {
@@ -174,8 +185,9 @@ static adam_status refuse(const adam_step_plan *plan, size_t chunk, adam_error *
                                     : "-Infinity");
     }
     adam_error_set(error, ADAM_NON_FINITE,
-                   "gradient of '%s' is %s at element %llu (row-major), expected finite numbers",
-                   t->name, text, (unsigned long long)index);
+                   "%s of '%s' is %s at element %llu (row-major), expected finite numbers",
+                   s.entry->buffer ? "value" : "gradient", t->name, text,
+                   (unsigned long long)index);
     adam_error_param(error, t->name, t->name_len);
     if (error != NULL) {
         error->has_index = true;
@@ -211,9 +223,11 @@ static void skip_chunk(void *context, size_t chunk)
     const adam_step_entry *e = s.entry;
     const adam_tensor *t = &e->param->tensor;
     const void *param = adam_step_at(&s, t->data);
-    adam_norms grad;
+    adam_norms grad = {0};
     adam_norms own;
-    measure_gradient(plan, &s, &grad);
+    if (!e->buffer) {
+        measure_gradient(plan, &s, &grad);
+    }
     measure(plan, &s, param, 1.0, &own);
     plan->sums[chunk] = (adam_sums){.grad = grad.squares, .param = own.squares};
     if (e->out != NULL) {

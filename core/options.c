@@ -18,6 +18,7 @@ void adam_options_default(adam_algorithm algorithm, adam_options *options)
         .betas = {0.9, 0.999},
         .eps = 1e-8,
         .weight_decay = algorithm == ADAM_ALGORITHM_ADAMW ? 1e-2 : 0.0,
+        .bias_correction = true,
     };
 }
 

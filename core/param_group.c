@@ -288,6 +288,12 @@ adam_status adam_group_prepare_options(adam_optimizer *o, size_t group, const ad
                               o->n_groups);
     }
     const adam_group *g = &o->groups[group];
+    if (options->buffers != g->options.buffers) {
+        return adam_error_set(error, ADAM_INVALID_OPTION,
+                              "buffers of param group %zu cannot become %s: it is given when the "
+                              "group is made, and stays",
+                              group, options->buffers ? "true" : "false");
+    }
     adam_status st = check_change(g, options, error);
     if (st != ADAM_OK || !options->amsgrad) {
         return st;

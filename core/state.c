@@ -92,6 +92,12 @@ static adam_status check_group(const adam_optimizer *o, const adam_state_dict *d
                                size_t group, adam_error *error)
 {
     const adam_group *g = &o->groups[group];
+    if (d->groups[group].buffers != g->options.buffers) {
+        return adam_error_set(error, ADAM_STATE_MISMATCH,
+                              "buffers of param group %zu is %s, expected %s, as the optimizer has",
+                              group, g->options.buffers ? "false" : "true",
+                              g->options.buffers ? "true" : "false");
+    }
     for (size_t i = g->first_param; i < g->first_param + g->n_params; i++) {
         const adam_param_state *s = &d->params[m->from[i]];
         if (s->step > d->step) {

@@ -101,6 +101,7 @@ static adam_status match_gradients(adam_step_plan *plan, const adam_step_args *a
             .grad_dtype = t->dtype,
             .out = out != NULL ? out->data : NULL,
             .out_dtype = out != NULL ? out->dtype : t->dtype,
+            .buffer = o->groups[o->params[param].group].options.buffers,
         };
         plan->converted += adam_step_converts(&plan->entries[i]);
         sorted = sorted && (i == 0 || plan->entries[i - 1].param < plan->entries[i].param);
@@ -266,8 +267,8 @@ static adam_scalars make_scalars(const adam_step_plan *plan, const adam_options 
 {
     const adam_algorithm algorithm = plan->optimizer->algorithm;
     const double step = (double)t;
-    const double bias1 = 1.0 - pow(g->betas[0], step);
-    const double bias2 = 1.0 - pow(g->betas[1], step);
+    const double bias1 = g->bias_correction ? 1.0 - pow(g->betas[0], step) : 1.0;
+    const double bias2 = g->bias_correction ? 1.0 - pow(g->betas[1], step) : 1.0;
     const bool decays = g->weight_decay != 0.0;
     const double clip_value = plan->grad_options.clip_value;
     return (adam_scalars){
@@ -323,7 +324,9 @@ static void step_chunk(void *context, size_t item)
 {
     adam_step_plan *plan = context;
     const adam_step_span s = adam_step_find_span(plan, item);
-    if (adam_step_converts(s.entry)) {
+    if (s.entry->buffer) {
+        adam_step_set_buffer(plan, item, &s);
+    } else if (adam_step_converts(s.entry)) {
         run_kernel_converted(plan, item, &s);
     } else {
         run_kernel(plan, item, &s, adam_step_gradient(&s));

@@ -18,6 +18,7 @@ typedef struct adam_step_entry {
     const char *grad;
     char *out; /* NULL: none */
     adam_dtype grad_dtype, out_dtype;
+    bool buffer;        /* `grad` is its new value */
     size_t first_chunk; /* of the step */
     size_t scalars;     /* index */
 } adam_step_entry;
@@ -88,5 +89,10 @@ const void *adam_step_convert_gradient(const adam_step_span *span, adam_step_roo
 adam_status adam_step_check_gradients(adam_step_plan *plan, adam_error *error);
 /* In place of a step that is left out: the sums, and the parameters to where they go. */
 void adam_step_skip(adam_step_plan *plan);
+
+/* ---- step_buffers.c ---- */
+
+/* Gives a chunk of a buffer its new value; sets its sums. */
+void adam_step_set_buffer(adam_step_plan *plan, size_t chunk, const adam_step_span *span);
 
 #endif

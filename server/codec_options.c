@@ -12,9 +12,11 @@ typedef enum option_type {
     OPTION_BOOL,
     OPTION_NONE_OR_FALSE, /* torch's foreach and fused */
     OPTION_FALSE,         /* torch's capturable and differentiable */
+    OPTION_OWN_TRUE,      /* adamd's own: shown only where it is not true */
+    OPTION_OWN_FALSE,     /* or not false */
 } option_type;
 
-/* In torch's order. `offset` is that of the member of adam_options. */
+/* In torch's order, then adamd's own. `offset` is that of the member of adam_options. */
 static const struct option {
     const char *name;
     option_type type;
@@ -30,6 +32,8 @@ static const struct option {
     {"capturable", OPTION_FALSE, 0},
     {"differentiable", OPTION_FALSE, 0},
     {"fused", OPTION_NONE_OR_FALSE, offsetof(adam_options, fused)},
+    {"bias_correction", OPTION_OWN_TRUE, offsetof(adam_options, bias_correction)},
+    {"buffers", OPTION_OWN_FALSE, offsetof(adam_options, buffers)},
 };
 #define TABLE_LENGTH (sizeof table / sizeof table[0])
 
@@ -98,6 +102,8 @@ static codec_status read_option(const json_doc *doc, const struct option *o,
     case OPTION_DOUBLE: return read_double(doc, o, value, where, member, error);
     case OPTION_BETAS: return read_betas(doc, o, value, where, member, error);
     case OPTION_BOOL:
+    case OPTION_OWN_TRUE:
+    case OPTION_OWN_FALSE:
         if (json_type_of(value) != JSON_BOOL) {
             return wrong_type(o, value, where, "true or false", error);
         }
@@ -136,7 +142,9 @@ void options_add_value(text *t, const adam_options *options, size_t place)
         json_add_double(t, numbers[1]);
         text_add(t, "]", 1);
         break;
-    case OPTION_BOOL: text_add_string(t, *(const bool *)member ? "true" : "false"); break;
+    case OPTION_BOOL:
+    case OPTION_OWN_TRUE:
+    case OPTION_OWN_FALSE: text_add_string(t, *(const bool *)member ? "true" : "false"); break;
     case OPTION_NONE_OR_FALSE:
         text_add_string(t, *(const adam_flag *)member == ADAM_FLAG_NONE ? "null" : "false");
         break;
@@ -144,9 +152,23 @@ void options_add_value(text *t, const adam_options *options, size_t place)
     }
 }
 
+/* Torch's stand always. */
+static bool shown(const adam_options *options, size_t place)
+{
+    const void *member = (const char *)options + table[place].offset;
+    switch (table[place].type) {
+    case OPTION_OWN_TRUE: return !*(const bool *)member;
+    case OPTION_OWN_FALSE: return *(const bool *)member;
+    default: return true;
+    }
+}
+
 void options_add(text *t, const adam_options *options)
 {
     for (size_t i = 0; i < TABLE_LENGTH; i++) {
+        if (!shown(options, i)) {
+            continue;
+        }
         text_add_format(t, "%s\"%s\": ", i > 0 ? ", " : "", table[i].name);
         options_add_value(t, options, i);
     }
@@ -175,7 +197,9 @@ static bool same(const void *a, const void *b, option_type type)
     switch (type) {
     case OPTION_DOUBLE: return *x == *y;
     case OPTION_BETAS: return x[0] == y[0] && x[1] == y[1];
-    case OPTION_BOOL: return *(const bool *)a == *(const bool *)b;
+    case OPTION_BOOL:
+    case OPTION_OWN_TRUE:
+    case OPTION_OWN_FALSE: return *(const bool *)a == *(const bool *)b;
     case OPTION_NONE_OR_FALSE: return *(const adam_flag *)a == *(const adam_flag *)b;
     case OPTION_FALSE: break;
     }

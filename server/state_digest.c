@@ -13,7 +13,7 @@
 
 #include "codec_schedule_table.h"
 
-#define VERSION UINT32_C(1)
+#define VERSION UINT32_C(2)
 
 /* What is hashed, and whether all went well so far. */
 typedef struct hasher {
@@ -220,6 +220,8 @@ static void add_group(hasher *h, const adam_optimizer *o, size_t index)
     add_f64(h, g.options.weight_decay);
     add_u8(h, g.options.amsgrad);
     add_u8(h, g.options.maximize);
+    add_u8(h, g.options.bias_correction);
+    add_u8(h, g.options.buffers);
     add_u8(h, g.schedule != NULL);
     if (g.schedule != NULL) {
         add_f64(h, g.schedule->initial_lr);

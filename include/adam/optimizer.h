@@ -28,7 +28,7 @@ const char *adam_algorithm_name(adam_algorithm algorithm);
  * param_groups read back as they were written. */
 typedef enum adam_flag { ADAM_FLAG_NONE, ADAM_FLAG_FALSE } adam_flag;
 
-/* The hyperparameters of a param group, with torch's names. */
+/* The hyperparameters of a param group, with torch's names. Begin with adam_options_default. */
 typedef struct adam_options {
     double lr;           /* learning rate, finite, >= 0 */
     double betas[2];     /* decay of exp_avg and exp_avg_sq, each in [0, 1) */
@@ -37,9 +37,18 @@ typedef struct adam_options {
     bool amsgrad;        /* normalise by the maximum of exp_avg_sq so far */
     bool maximize;       /* ascend instead of descend */
     adam_flag foreach, fused;
+    /* adamd's own, beside torch's. bias_correction, as in NVIDIA apex's FusedAdam: false makes both
+     * bias corrections 1 (Reddi et al. 2021, "Adaptive Federated Optimization", Algorithm 2). */
+    bool bias_correction;
+    /* The parameters are running statistics, which are not trained: what a step has for one is not
+     * its gradient but its new value. It counts as a step and leaves the moments at zero; no other
+     * option of the group has an effect, nor have grad_scale and clipping. Set when the group is
+     * made, and then for good. */
+    bool buffers;
 } adam_options;
 
-/* torch's defaults: lr 0.001, betas (0.9, 0.999), eps 1e-08, weight_decay 0 (AdamW: 0.01). */
+/* torch's defaults: lr 0.001, betas (0.9, 0.999), eps 1e-08, weight_decay 0 (AdamW: 0.01); with
+ * bias correction, no buffers. */
 void adam_options_default(adam_algorithm algorithm, adam_options *options);
 
 /* ADAM_INVALID_OPTION where a value is out of the range given above. */
@@ -110,10 +119,10 @@ adam_status adam_optimizer_add_group(adam_optimizer *optimizer, const adam_group
                                      adam_error *error);
 
 /* Replaces the hyperparameters of one group from the next step on. Errors: NO_SUCH_GROUP,
- * INVALID_OPTION, STATE_MISMATCH (amsgrad switched on where a parameter of the group took its first
- * step without it and so has no max_exp_avg_sq; torch raises KeyError there), NO_MEMORY. On an
- * error nothing has changed. An lr or beta1 that the group's schedule has taken out of its range
- * may stay as it is. */
+ * INVALID_OPTION (`buffers` changed, too), STATE_MISMATCH (amsgrad switched on where a parameter of
+ * the group took its first step without it and so has no max_exp_avg_sq; torch raises KeyError
+ * there), NO_MEMORY. On an error nothing has changed. An lr or beta1 that the group's schedule has
+ * taken out of its range may stay as it is. */
 adam_status adam_optimizer_set_options(adam_optimizer *optimizer, size_t group,
                                        const adam_options *options, adam_error *error);
 
@@ -196,15 +205,15 @@ typedef struct adam_state_dict {
 #define ADAM_MAX_STEP (UINT64_C(1) << 53)
 
 /* Makes the optimizer what `state` says. Errors: those of adam_optimizer_set_params,
- * INVALID_OPTION, INVALID_SCHEDULE, STATE_MISMATCH (number of groups, step counts, max_exp_avg_sq
- * missing with amsgrad), NO_MEMORY; nothing has changed then. */
+ * INVALID_OPTION, INVALID_SCHEDULE, STATE_MISMATCH (number of groups, another `buffers`, step
+ * counts, max_exp_avg_sq missing with amsgrad), NO_MEMORY; nothing has changed then. */
 adam_status adam_optimizer_load_state(adam_optimizer *optimizer, const adam_state_dict *state,
                                       adam_error *error);
 
 /* One step. */
 typedef struct adam_step_args {
-    /* Gradients by name, of any dtype: another than the parameter's is converted first
-     * (adam_convert). A parameter without one is left out of the step. */
+    /* Gradients (in a group of buffers: values) by name, of any dtype: another than the parameter's
+     * is converted first (adam_convert). A parameter without one is left out of the step. */
     const adam_tensor *grads;
     size_t n_grads;
     /* NULL, or for each gradient where its updated parameter is written, too: `dtype` (any) and
@@ -221,7 +230,7 @@ typedef struct adam_step_args {
 /* Norms are L2, over the elements that took part. Summed in double, in an order that depends on
  * nothing but the sizes. */
 typedef struct adam_group_stats {
-    double grad_norm;   /* of the gradients, unscaled but not clipped */
+    double grad_norm;   /* of the gradients, unscaled but not clipped; buffers have none */
     double param_norm;  /* of the parameters after the step */
     double update_norm; /* of the change of the parameters */
 } adam_group_stats;

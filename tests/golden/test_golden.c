@@ -161,6 +161,7 @@ static bool read_case(FILE *file, golden_case *c)
     c->dtype = strcmp(dtype, "float64") == 0 ? ADAM_FLOAT64 : ADAM_FLOAT32;
     c->options.amsgrad = amsgrad != 0;
     c->options.maximize = maximize != 0;
+    c->options.bias_correction = true;
     for (int i = 0; i < STEPS; i++) {
         assert_int_equal(fscanf(file, "%" SCNx64, &c->after[i]), 1);
     }

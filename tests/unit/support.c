@@ -166,6 +166,8 @@ static void image_add_group(image *im, const adam_group_view *g)
     ADD(im, g->options.maximize);
     ADD(im, g->options.foreach);
     ADD(im, g->options.fused);
+    ADD(im, g->options.bias_correction);
+    ADD(im, g->options.buffers);
     ADD(im, g->first_param);
     ADD(im, g->n_params);
     const bool scheduled = g->schedule != NULL;

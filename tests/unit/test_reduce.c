@@ -1,6 +1,6 @@
 /* test_reduce.c: gradients of several workers made one. Each reduction against operations written
  * one by one, in the order that docs/numerics.md gives. */
-#include "support.h"
+#include "quartet.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -262,7 +262,7 @@ static void test_pool(void **state)
     adam_pool_free(pool);
 }
 
-int main(void)
+static int run(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reductions), cmocka_unit_test(test_types),
@@ -270,4 +270,9 @@ int main(void)
         cmocka_unit_test(test_in_place),   cmocka_unit_test(test_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return run_on_kernel(run);
 }

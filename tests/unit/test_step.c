@@ -168,7 +168,7 @@ static void test_bias_root(void **state)
 {
     (void)state;
     double zero = 0.0, one = 1.0;
-    adam_options options = {.lr = 1.0, .betas = {0.0, 0.5}};
+    adam_options options = {.lr = 1.0, .betas = {0.0, 0.5}, .bias_correction = true};
     adam_optimizer *o = make_vector(ADAM_ALGORITHM_ADAM, &options, &zero, 1);
     const adam_tensor tensor = vector_of("w", ADAM_FLOAT64, 1, &zero);
     const adam_param_state param = {

@@ -19,7 +19,7 @@ def arrays() -> dict:
 class Restored(ClientCase):
     def test_on_another_server(self) -> None:
         """Saved here, read from the file and restored there, it goes on as here."""
-        params = arrays()
+        params = {**arrays(), "mean": np.array([1.0, 2.0], np.float32)}
         warm = {"name": "CosineAnnealingWarmRestarts", "T_0": 3}
         linear = {"name": "LinearLR", "total_iters": 2}
         chain = {"name": "SequentialLR", "schedulers": [linear, warm], "milestones": [2]}
@@ -29,7 +29,8 @@ class Restored(ClientCase):
             [
                 {"params": ["b"], "lr": 0.5, "schedule": chain},
                 {"params": ["c", "a"], "betas": (0.5, 0.75), "amsgrad": True, "maximize": True},
-                {"params": ["empty"], "eps": 1e-3, "weight_decay": 0},
+                {"params": ["empty"], "eps": 1e-3, "bias_correction": False},
+                {"params": ["mean"], "buffers": True},
             ],
             max_grad_norm=2,
             norm_type="inf",
@@ -42,6 +43,7 @@ class Restored(ClientCase):
         for names in ("ab", "a", "abc", "b"):
             grads = arrays()
             self.opt.step({name: grads[name] for name in names})
+        self.opt.step({"mean": np.array([3.0, 0.25], np.float32)})
         there = Server()
         self.addCleanup(there.kill)
         with tempfile.TemporaryDirectory() as folder, adamd.Client(there.url, timeout=60) as client:
@@ -78,6 +80,14 @@ class Restored(ClientCase):
         self.assertEqual(twin.digest(), self.opt.digest())
         defaults = twin.summary()["defaults"]
         self.assertEqual((defaults["lr"], defaults["amsgrad"]), (0.2, True))
+
+    def test_other_defaults(self) -> None:
+        """Groups come as the state has them, whatever a later group begins with."""
+        self.opt.create(arrays(), bias_correction=False)
+        twin = self.client.optimizer(self.opt.name + "-twin")
+        twin.restore(self.opt.state_dict(), buffers=True)
+        self.assertEqual(twin.digest(), self.opt.digest())
+        self.assertEqual(twin.digest(), twin.state_dict().digest())
 
     def test_before_the_first_step(self) -> None:
         self.opt.create(arrays())

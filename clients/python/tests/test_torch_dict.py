@@ -159,6 +159,20 @@ class Names(unittest.TestCase):
             with self.subTest(text), self.assertRaisesRegex(kind, text):
                 _torch_dict.to_torch(state, names, False)
 
+    def test_own_options(self) -> None:
+        """What torch's Adam does not have is left behind only where that is asked for."""
+        for key, value, default in (("bias_correction", False, True), ("buffers", True, False)):
+            state = self.convert()
+            header = state.header
+            header["param_groups"][1][key] = default
+            state.metadata["state_dict"] = json.dumps(header)
+            plain = _torch_dict.to_torch(state, None, False)["param_groups"]
+            header["param_groups"][1][key] = value
+            state.metadata["state_dict"] = json.dumps(header)
+            with self.assertRaisesRegex(ValueError, f"param group 1 has {key}={value}, which"):
+                _torch_dict.to_torch(state, None, False)
+            self.assertEqual(_torch_dict.to_torch(state, None, True)["param_groups"], plain)
+
     def test_long_training(self) -> None:
         """adamd counts past where torch's float32 count stands still."""
         state = self.convert()

@@ -174,9 +174,10 @@ class Optimizer:
         float32), and returns its summary.
 
         `defaults` are torch's hyperparameters (lr, betas, eps, weight_decay, amsgrad, maximize),
-        and what configure() takes. `schedule` is that of every group that names none:
+        bias_correction, and what configure() takes. `schedule` is that of every group that names none:
         {"name": "StepLR", "step_size": 30}. `param_groups` is a list of {"params": [names],
-        "lr": ..., ...}; left out, one group holds every parameter. In place of the list of names
+        "lr": ..., ...}; left out, one group holds every parameter. A group with "buffers": True is of
+        running statistics, whose values a step takes as they are sent. In place of the list of names
         may stand re.compile(...) or {"regex": "..."}: every parameter in whose name the server
         finds it, as PCRE2 reads it.
         """
@@ -329,7 +330,8 @@ class Optimizer:
         for group in state.header["param_groups"]:
             # what a schedule made of these may lie beyond what can be asked for; loading sets them
             skip = {"lr", "betas", "initial_lr", "schedule"} if "schedule" in group else set()
-            groups.append({k: v for k, v in group.items() if k not in skip})
+            kept = {k: v for k, v in group.items() if k not in skip}
+            groups.append({"buffers": False, **kept})  # stays as created, whatever `defaults` say
         self.create(state.part("params"), state.header["algorithm"], groups, **defaults)
         try:
             self.load_state_dict(state, "everything")

@@ -34,6 +34,8 @@ _OPTIONS = {
     "weight_decay",
     "amsgrad",
     "maximize",
+    "bias_correction",
+    "buffers",
     "initial_lr",
     "schedule",
 }
@@ -128,7 +130,9 @@ class _Hasher:
         _known(group, _OPTIONS | _INERT, f"param group {index}")
         numbers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
         self._hash.update(b"".join(map(_f64, numbers)))
-        self._hash.update(_u8(group["amsgrad"]) + _u8(group["maximize"]) + _schedule(group))
+        self._hash.update(_u8(group["amsgrad"]) + _u8(group["maximize"]))
+        own = [group.get("bias_correction", True), group.get("buffers", False)]
+        self._hash.update(b"".join(map(_u8, own)) + _schedule(group))
         self._hash.update(_u32(len(group["params"])))
         for name in group["params"]:
             self._param(name)
@@ -136,7 +140,7 @@ class _Hasher:
     def digest(self) -> str:
         header = self._header
         _known(header, _HEAD | _GRADIENTS, "the state_dict")
-        self._hash.update(b"adamd digest" + _u32(1) + _string(header["algorithm"]))
+        self._hash.update(b"adamd digest" + _u32(2) + _string(header["algorithm"]))
         self._hash.update(_u64(header["step"]) + _gradients(header))
         self._hash.update(_u32(len(header["param_groups"])))
         for index, group in enumerate(header["param_groups"]):

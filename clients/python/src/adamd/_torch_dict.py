@@ -336,6 +336,10 @@ HEAD_DEFAULTS: Dict[str, Any] = {
 }
 
 
+GROUP_DEFAULTS: Dict[str, Any] = {"bias_correction": True, "buffers": False}
+"""adamd's own options of a group, which torch's Adam steps as with."""
+
+
 def check_extras(header: Mapping[str, Any], drop_extras: bool) -> None:
     """What an adamd optimizer does and a torch optimizer does not."""
     for key, value in header.items():
@@ -352,10 +356,17 @@ def check_extras(header: Mapping[str, Any], drop_extras: bool) -> None:
                 f"param group {i} has a schedule, which in torch is no part of the optimizer; "
                 "drop_extras=True leaves it behind"
             )
+        for key, default in GROUP_DEFAULTS.items():
+            if group.get(key, default) != default and not drop_extras:
+                raise ValueError(
+                    f"param group {i} has {key}={group[key]!r}, which torch's Adam does not have; "
+                    "drop_extras=True leaves it behind"
+                )
 
 
 def _torch_group(group: Mapping[str, Any], algorithm: str, index: int) -> Dict[str, Any]:
     known = {*_NUMBERS, *_SWITCHES, *_FLAGS, "params", "betas", "initial_lr", "schedule"}
+    known |= set(GROUP_DEFAULTS)
     for key in group:
         if key not in known:
             raise ValueError(f"param group {index} has {key!r}, which torch has no place for")

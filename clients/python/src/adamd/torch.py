@@ -80,7 +80,8 @@ def to_torch(
     torch's own `foreach`, `fused` and what else its groups have beside the hyperparameters stay as
     they are: `param_names`, what schedulers noted (`max_lr`, ...; `initial_lr` where adamd has
     none), keys of the caller's. `drop_extras` leaves behind what a torch optimizer does not do by
-    itself: schedules, clipping and other gradient settings.
+    itself: schedules, clipping and other gradient settings, groups without bias correction or of
+    buffers.
     """
     named, groups = _names(optimizer, model)
     algorithm = _algorithm(optimizer)
