@@ -239,7 +239,7 @@ static adam_reduce_item make_item(const adam_optimizer *o, size_t param, bool we
                                   const adam_source *sources, size_t n)
 {
     const adam_param_view v = adam_optimizer_param(o, param);
-    const bool buffers = false; /* options.buffers */
+    const bool buffers = adam_optimizer_group(o, v.group).options.buffers;
     return (adam_reduce_item){
         .out = to->data,
         .dtype = to->dtype,
