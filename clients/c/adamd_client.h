@@ -4,8 +4,13 @@
  * Threads: a client is used by one thread at a time; several clients are independent. A client
  * keeps its connection open from one call to the next.
  *
- * Nothing is sent twice. A step whose reply was lost may have been taken, so repeating it is the
- * caller's decision; `if_match` makes the repeat safe.
+ * Repeats. Every step carries an Idempotency-Key, by which the server takes it once however often
+ * it comes. So a step that got no whole reply (the connection could not be made, broke, or stood
+ * still), or 503 with Retry-After, is sent again with the same key, as often as
+ * `options.max_retries` says, after random waits whose limit doubles from 100 ms to 5 s. So are
+ * calls that only read. After any other reply nothing is sent again; and creating, overwriting and
+ * removing are never: they carry no key, and a second try could meet what the first one, or
+ * somebody else since, has done.
  *
  * Errors: every fallible function returns an adamd_status and, where `error` is not NULL, fills it.
  * On ADAMD_OK the error is left alone. */
@@ -87,7 +92,8 @@ typedef struct adamd_client adamd_client;
 typedef struct adamd_client_options {
     unsigned connect_timeout_ms; /* until the connection stands; 10000 */
     unsigned stall_timeout_s;    /* without a byte in either direction; 120 */
-    unsigned timeout_ms;         /* for one whole call; no limit */
+    unsigned timeout_ms;         /* for one whole call with its repeats; no limit */
+    int max_retries;             /* repeats of a step, or of a call that reads; 8; -1: none */
     size_t max_reply;            /* bytes of a reply gathered in memory (adamd_request,
                                     adamd_param_groups, adamd_error is apart); 1 GiB */
 } adamd_client_options;
@@ -134,6 +140,13 @@ typedef struct adamd_step_options {
     const char *param_groups; /* JSON: one object of changes for each group; or NULL */
     adamd_grad_options grad;
     bool minimal; /* take the step, send no parameters back */
+    /* 1 to 128 visible ASCII characters, the same for two calls only where they are the same step;
+     * NULL: a random one. */
+    const char *idempotency_key;
+    double weight; /* Adam-Weight, > 0: what these gradients count in a weighted mean; 0: 1 */
+    bool has_based_on;
+    uint64_t based_on; /* Adam-Based-On, where has_based_on: the step of the parameters that the
+                          gradients were computed on */
 } adamd_step_options;
 
 /* What a step did. */
@@ -148,6 +161,13 @@ typedef struct adamd_result {
      * skipped steps. With `minimal` false: only `step` tells then. */
     bool skipped;
     uint64_t converted; /* gradients whose dtype was not their parameter's; 0 with `minimal` */
+    /* The optimizer gathers gradients (aggregation "buffered") and has not stepped yet: how many it
+     * now holds, of which these are one; 1 with `minimal`. 0: it has stepped. */
+    uint64_t pending;
+    /* The step had been taken before, by an earlier try whose reply was lost or by an earlier call
+     * with the same key. The statistics and `step` are that step's, the parameters the current
+     * ones. */
+    bool replayed;
 } adamd_result;
 
 /* Sends `n` gradients, takes one step, and receives the updated values of the same parameters.
@@ -155,11 +175,17 @@ typedef struct adamd_result {
  * Their dtypes are the parameters' own, or all BFLOAT16, or all FLOAT16: then the values are
  * rounded to that type on their way out. It may be the very array of the gradients, or have the
  * same data: nothing is written before all gradients are on their way. With `minimal` it is not
- * used and may be NULL. `options` and `result` may be NULL.
+ * used and may be NULL. `options` and `result` may be NULL. Where several workers make one step
+ * (aggregation "sync"), the reply has the parameters of all of them; those that are not in
+ * `params_out` are passed over.
+ *
+ * Where a reply breaks off in its parameters, it is these that are asked for again, since they may
+ * have taken the place of the gradients.
  *
  * On ADAMD_OK everything is filled. On REFUSED nothing was written and no step taken. On TRANSPORT,
  * BAD_REPLY and NO_MEMORY the step may have been taken, and the buffers may be partly overwritten:
- * adamd_get_params tells. */
+ * adamd_get_params tells. Where they are whole, calling again with the same `idempotency_key` is
+ * safe. */
 adamd_status adamd_step(adamd_client *client, const char *name, const adamd_tensor *grads, size_t n,
                         const adamd_tensor *params_out, const adamd_step_options *options,
                         adamd_result *result, adamd_error *error);
@@ -211,6 +237,8 @@ typedef struct adamd_response {
  * Content-Length; not NULL with length 0: an empty body, "Content-Length: 0". HEAD takes no body.
  * Bodies over 1 MiB wait for 100 Continue, at most a second, unless "Expect:" is given.
  * "Transfer-Encoding: chunked" sends the body in chunks.
+ *
+ * It is sent once, whatever the method: `max_retries` is not for it.
  *
  * On an error the response has status 0 and no body. Errors: INVALID_ARGUMENT, NO_MEMORY,
  * TRANSPORT, TOO_LARGE. */

@@ -72,6 +72,7 @@ static void set_limits(adamd_client *client, const adamd_client_options *options
     client->options.connect_timeout_ms = or_default(options->connect_timeout_ms, 10000);
     client->options.stall_timeout_s = or_default(options->stall_timeout_s, 120);
     client->options.timeout_ms = options->timeout_ms;
+    client->options.max_retries = options->max_retries;
     client->options.max_reply = options->max_reply != 0 ? options->max_reply : (size_t)1 << 30;
     client->out_header.limit = ADAMDC_MAX_HEADER + 8;
     client->reply.limit = client->options.max_reply;

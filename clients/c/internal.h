@@ -1,7 +1,7 @@
 /* internal.h: what the client's files share. Not for its users.
  *
  * Order of dependencies: error, buffer, json <- safetensors <- scatter <- transfer <- request,
- * step_options <- optimizer. client.c holds the handle itself. */
+ * retry <- call, step_options <- optimizer. client.c holds the handle itself. */
 #ifndef ADAMD_CLIENT_INTERNAL_H
 #define ADAMD_CLIENT_INTERNAL_H
 
@@ -119,7 +119,7 @@ typedef struct adamdc_stats {
     uint64_t step;
     double grad_norm, param_norm, update_norm, clip_coef;
     bool skipped;
-    uint64_t converted;
+    uint64_t converted, pending;
 } adamdc_stats;
 
 typedef struct adamdc_place {
@@ -132,17 +132,19 @@ typedef struct adamdc_place {
 typedef struct adamdc_scatter {
     adamdc_place *places; /* by name while the header is read, by offset after it */
     size_t n, next;       /* next: the place that the data has come to */
+    bool others;          /* tensors without a place are passed over */
     bool header_done;
     uint64_t header_bytes, at; /* at: bytes of the data so far */
-    uint64_t data_bytes;
+    uint64_t data_bytes, tensor_bytes;
     adamdc_buffer header;
     adamdc_stats stats;
     locale_t c_locale; /* numbers in the metadata have a point, whatever the process prefers */
 } adamdc_scatter;
 
-/* The tensors stay the caller's until adamdc_scatter_end. On an error there is nothing to end. */
+/* The tensors stay the caller's until adamdc_scatter_end. With `others` the file may have more. On
+ * an error there is nothing to end. */
 adamd_status adamdc_scatter_begin(adamdc_scatter *scatter, const adamd_tensor *tensors, size_t n,
-                                  locale_t c_locale, adamd_error *error);
+                                  bool others, locale_t c_locale, adamd_error *error);
 adamd_status adamdc_scatter_feed(adamdc_scatter *scatter, const unsigned char *bytes, size_t length,
                                  adamd_error *error);
 /* Whether the file was whole. */
@@ -156,7 +158,7 @@ typedef struct adamdc_piece {
     size_t length;
 } adamdc_piece;
 
-/* One request and its reply. Zero it, fill the first part, run it. */
+/* One request and its reply. Zero it, fill the first part, run it; it can be run again. */
 typedef struct adamdc_transfer {
     adamd_client *client;
     const char *method, *path;
@@ -165,11 +167,15 @@ typedef struct adamdc_transfer {
     const adamdc_piece *pieces;
     size_t n_pieces;
     uint64_t body_bytes;
-    adamdc_scatter *scatter; /* takes the body of a 200, where set */
+    adamdc_scatter *scatter; /* takes the body of a 200 or 202, where set */
     adamdc_buffer *body;     /* takes every other; may be NULL */
     adamdc_buffer *fields;   /* header fields as name NUL value NUL; may be NULL */
+    unsigned timeout_ms;     /* 0: no limit */
 
     long status;
+    bool broken;      /* no whole reply came, for a reason that may be gone the next time */
+    bool replayed;    /* the reply has Idempotent-Replayed: true */
+    long retry_after; /* seconds, -1: the reply does not say */
     bool continued;
     long new_connections;
     uint64_t sent;
@@ -177,6 +183,7 @@ typedef struct adamdc_transfer {
     /* transfer.c's own. */
     size_t piece, offset;
     unsigned attempts;
+    bool interim, head_done; /* of the header that is being read */
     bool safetensors_reply;
     adamd_status sink_status;
     adamd_error *error;
@@ -199,21 +206,82 @@ struct adamd_client {
     adamdc_buffer reply;
 };
 
+/* --- retry.c --------------------------------------------------------------------------------- */
+
+/* The repeats of one call. */
+typedef struct adamdc_retry {
+    unsigned left;     /* that may still follow */
+    unsigned tried;    /* how often the call was sent */
+    unsigned limit_ms; /* of the next wait */
+    uint64_t deadline; /* of the whole call, in ms of the monotonic clock; 0: none */
+} adamdc_retry;
+
+void adamdc_retry_begin(adamdc_retry *retry, const adamd_client_options *options, bool repeats);
+
+/* What is left for the next try, in ms, at least 1; 0: no limit. */
+unsigned adamdc_retry_time(const adamdc_retry *retry);
+
+/* Waits for the next try, `at_least` seconds where the server said so (-1: it did not). False, at
+ * once, where none may follow. */
+bool adamdc_retry_wait(adamdc_retry *retry, long at_least);
+
+#define ADAMDC_KEY_SIZE 33 /* 128 bits as hexadecimal digits, with the terminator */
+
+/* A random Idempotency-Key. */
+adamd_status adamdc_retry_key(char key[ADAMDC_KEY_SIZE], adamd_error *error);
+
+/* --- call.c ---------------------------------------------------------------------------------- */
+
+#define ADAMDC_MAX_PATH 1024 /* bytes, with the terminator */
+
+/* The tensors of one call: those to send and the places of those to receive. None at all is a body
+ * too, so flags say whether there is one. */
+typedef struct adamdc_call {
+    bool sends, receives;
+    bool repeats; /* it may be sent again */
+    bool others;  /* a reply with more tensors than `into` is fine */
+    const adamd_tensor *send;
+    size_t n_send;
+    const adamd_metadata *metadata;
+    size_t n_metadata;
+    const adamd_tensor *into;
+    size_t n_into;
+    /* Where a reply that broke off in its tensors, which may have taken the place of those to send,
+     * is gone on with: a path whose GET brings the same tensors. NULL: the call is sent again. */
+    const char *into_path;
+} adamdc_call;
+
+/* What the reply said. */
+typedef struct adamdc_outcome {
+    long status;
+    bool replayed;
+    adamdc_stats stats;
+    char etag[ADAMD_MAX_ETAG];
+} adamdc_outcome;
+
+/* Runs a transfer of which client, method, path and headers are set; `body` too, where the caller
+ * wants it. Any status but a success is an error. `outcome` may be NULL. */
+adamd_status adamdc_call_run(adamdc_transfer *transfer, const adamdc_call *call,
+                             adamdc_outcome *outcome, adamd_error *error);
+
 /* --- step_options.c -------------------------------------------------------------------------- */
 
-#define ADAMDC_MAX_WORKER        128 /* bytes of Adam-Worker */
+#define ADAMDC_MAX_WORD          128 /* bytes of Adam-Worker and of Idempotency-Key */
 #define ADAMDC_MAX_STEP_METADATA 7
 #define ADAMDC_MAX_NUMBER        32 /* bytes of a number's text */
 
-/* The lines of a step's header; `worker` and `if_match` hold two of them. */
+/* The lines of a step's header; those with values of the caller's are held here. */
 typedef struct adamdc_step_headers {
-    const char *lines[6];
-    char worker[ADAMDC_MAX_WORKER + 32];
+    const char *lines[9];
+    char key[ADAMDC_MAX_WORD + 32];
+    char worker[ADAMDC_MAX_WORD + 32];
+    char weight[ADAMDC_MAX_NUMBER + 32];
+    char based_on[ADAMDC_MAX_NUMBER + 32];
     char if_match[ADAMD_MAX_ETAG + 32];
 } adamdc_step_headers;
 
 /* INVALID_ARGUMENT where a value cannot stand in a header. */
-adamd_status adamdc_step_headers_make(const adamd_step_options *options,
+adamd_status adamdc_step_headers_make(const adamd_client *client, const adamd_step_options *options,
                                       adamdc_step_headers *headers, adamd_error *error);
 
 /* The metadata of a step; `numbers` hold texts of its values. */

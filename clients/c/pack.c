@@ -51,7 +51,7 @@ adamd_status adamd_safetensors_unpack(const void *bytes, size_t length, const ad
     if (c_locale == (locale_t)0) {
         return adamdc_error_no_memory(error, sizeof scatter);
     }
-    status = adamdc_scatter_begin(&scatter, tensors, n, c_locale, error);
+    status = adamdc_scatter_begin(&scatter, tensors, n, false, c_locale, error);
     if (status == ADAMD_OK) {
         status = adamdc_scatter_feed(&scatter, bytes, length, error);
         status = status == ADAMD_OK ? adamdc_scatter_finish(&scatter, error) : status;

@@ -57,6 +57,7 @@ adamd_status adamd_request(adamd_client *client, const char *method, const char 
                                 .n_pieces = body != NULL,
                                 .body_bytes = body != NULL ? length : 0,
                                 .body = &reply,
+                                .timeout_ms = client->options.timeout_ms,
                                 .fields = &fields};
     status = adamdc_transfer_run(&transfer, error);
     if (status == ADAMD_OK && adamdc_buffer_append(&reply, "", 0) != ADAMD_OK) {

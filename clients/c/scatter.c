@@ -25,9 +25,10 @@ static int by_offset(const void *a, const void *b)
 }
 
 adamd_status adamdc_scatter_begin(adamdc_scatter *scatter, const adamd_tensor *tensors, size_t n,
-                                  locale_t c_locale, adamd_error *error)
+                                  bool others, locale_t c_locale, adamd_error *error)
 {
     memset(scatter, 0, sizeof *scatter);
+    scatter->others = others;
     scatter->header.limit = ADAMDC_MAX_HEADER + 8;
     scatter->c_locale = c_locale;
     scatter->n = n;
@@ -94,6 +95,9 @@ static adamd_status on_metadata(void *context, const char *key, const char *valu
     if (strcmp(key, "converted") == 0) {
         return read_count(key, value, &stats->converted, error);
     }
+    if (strcmp(key, "pending") == 0) {
+        return read_count(key, value, &stats->pending, error);
+    }
     if (strcmp(key, "skipped") == 0) {
         stats->skipped = strcmp(value, "true") == 0;
         return stats->skipped || strcmp(value, "false") == 0
@@ -130,6 +134,11 @@ static adamd_status on_tensor(void *context, const adamdc_entry *entry, adamd_er
     adamdc_place key = {.tensor = &named};
     adamdc_place *place =
         bsearch(&key, scatter->places, scatter->n, sizeof *scatter->places, by_name);
+    scatter->tensor_bytes += entry->end - entry->begin;
+    scatter->data_bytes = entry->end > scatter->data_bytes ? entry->end : scatter->data_bytes;
+    if (place == NULL && scatter->others) {
+        return ADAMD_OK;
+    }
     if (place == NULL || place->seen) {
         return adamdc_error_set(error, ADAMD_BAD_REPLY, "tensor '%.512s' came %s", entry->name,
                                 place == NULL ? "though it was not asked for" : "twice");
@@ -150,7 +159,8 @@ static adamd_status on_tensor(void *context, const adamdc_entry *entry, adamd_er
     return ADAMD_OK;
 }
 
-/* Every tensor is there, and they fill the data without holes or overlaps. */
+/* Every tensor is there, and they fill the data without holes or overlaps; of others, only that
+ * there are as many bytes. */
 static adamd_status check_layout(adamdc_scatter *scatter, adamd_error *error)
 {
     for (size_t i = 0; i < scatter->n; i++) {
@@ -160,15 +170,21 @@ static adamd_status check_layout(adamdc_scatter *scatter, adamd_error *error)
         }
     }
     qsort(scatter->places, scatter->n, sizeof *scatter->places, by_offset);
+    uint64_t at = 0;
     for (size_t i = 0; i < scatter->n; i++) {
         const adamdc_place *place = &scatter->places[i];
-        if (place->begin != scatter->data_bytes) {
+        if (place->begin < at || (place->begin > at && !scatter->others)) {
             return adamdc_error_set(error, ADAMD_BAD_REPLY,
                                     "tensor '%s' begins at byte %" PRIu64
                                     " of the data, expected %" PRIu64,
-                                    place->tensor->name, place->begin, scatter->data_bytes);
+                                    place->tensor->name, place->begin, at);
         }
-        scatter->data_bytes = place->end;
+        at = place->end;
+    }
+    if (scatter->tensor_bytes != scatter->data_bytes) {
+        return adamdc_error_set(error, ADAMD_BAD_REPLY,
+                                "tensors of %" PRIu64 " bytes end at byte %" PRIu64 " of the data",
+                                scatter->tensor_bytes, scatter->data_bytes);
     }
     return ADAMD_OK;
 }
@@ -216,16 +232,19 @@ static adamd_status feed_data(adamdc_scatter *scatter, const unsigned char *byte
                                 scatter->data_bytes);
     }
     while (length > 0) {
-        const adamdc_place *place = &scatter->places[scatter->next];
-        uint64_t rest = place->end - scatter->at;
+        const adamdc_place *place =
+            scatter->next < scatter->n ? &scatter->places[scatter->next] : NULL;
+        bool wanted = place != NULL && scatter->at >= place->begin;
+        uint64_t end = wanted ? place->end : place != NULL ? place->begin : scatter->data_bytes;
+        uint64_t rest = end - scatter->at;
         size_t n = length < rest ? length : (size_t)rest;
-        if (n > 0) {
+        if (wanted && n > 0) {
             memcpy((char *)place->tensor->data + (scatter->at - place->begin), bytes, n);
         }
         scatter->at += n;
         bytes += n;
         length -= n;
-        scatter->next += scatter->at == place->end;
+        scatter->next += wanted && scatter->at == place->end;
     }
     return ADAMD_OK;
 }

@@ -1,6 +1,7 @@
 /* step_options.c: the options of a step as header lines and metadata. Does no HTTP. */
 #include "internal.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -14,20 +15,66 @@ static bool is_visible(const char *text, size_t limit)
     return n > 0 && n <= limit && text[n] == '\0';
 }
 
-adamd_status adamdc_step_headers_make(const adamd_step_options *options,
+/* "Adam-Worker: VALUE"; `what` is the option's name. */
+static adamd_status word_line(char *line, size_t size, const char *name, const char *what,
+                              const char *value, adamd_error *error)
+{
+    if (!is_visible(value, ADAMDC_MAX_WORD)) {
+        return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
+                                "%s '%.128s': expected 1 to 128 visible ASCII characters", what,
+                                value);
+    }
+    (void)snprintf(line, size, "%s: %s", name, value);
+    return ADAMD_OK;
+}
+
+/* The caller's key, or one that nobody else has. */
+static adamd_status key_line(adamdc_step_headers *headers, const char *key, adamd_error *error)
+{
+    char own[ADAMDC_KEY_SIZE];
+    adamd_status status = key == NULL ? adamdc_retry_key(own, error) : ADAMD_OK;
+    return status != ADAMD_OK ? status
+                              : word_line(headers->key, sizeof headers->key, "Idempotency-Key",
+                                          "idempotency_key", key != NULL ? key : own, error);
+}
+
+static adamd_status weight_line(const adamd_client *client, adamdc_step_headers *headers,
+                                double weight, adamd_error *error)
+{
+    if (!(weight > 0) || isinf(weight)) {
+        return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
+                                "weight %g: expected a finite number above 0", weight);
+    }
+    const locale_t before = uselocale(client->c_locale); /* numbers have a point */
+    (void)snprintf(headers->weight, sizeof headers->weight, "Adam-Weight: %.17g", weight);
+    (void)uselocale(before);
+    return ADAMD_OK;
+}
+
+adamd_status adamdc_step_headers_make(const adamd_client *client, const adamd_step_options *options,
                                       adamdc_step_headers *headers, adamd_error *error)
 {
     size_t n = 0;
     headers->lines[n++] = "Content-Type: " ADAMDC_SAFETENSORS;
     headers->lines[n++] = "Accept: " ADAMDC_SAFETENSORS;
-    if (options->worker != NULL) {
-        if (!is_visible(options->worker, ADAMDC_MAX_WORKER)) {
-            return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
-                                    "worker '%.128s': expected 1 to 128 visible ASCII characters",
-                                    options->worker);
-        }
-        (void)snprintf(headers->worker, sizeof headers->worker, "Adam-Worker: %s", options->worker);
+    adamd_status status = key_line(headers, options->idempotency_key, error);
+    headers->lines[n++] = headers->key;
+    if (status == ADAMD_OK && options->worker != NULL) {
+        status = word_line(headers->worker, sizeof headers->worker, "Adam-Worker", "worker",
+                           options->worker, error);
         headers->lines[n++] = headers->worker;
+    }
+    if (status == ADAMD_OK && options->weight != 0) {
+        status = weight_line(client, headers, options->weight, error);
+        headers->lines[n++] = headers->weight;
+    }
+    if (status != ADAMD_OK) {
+        return status;
+    }
+    if (options->has_based_on) {
+        (void)snprintf(headers->based_on, sizeof headers->based_on, "Adam-Based-On: %" PRIu64,
+                       options->based_on);
+        headers->lines[n++] = headers->based_on;
     }
     if (options->if_match != NULL) {
         if (!is_visible(options->if_match, ADAMD_MAX_ETAG - 1)) {

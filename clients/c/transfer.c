@@ -91,6 +91,19 @@ static bool media_type_is(const char *value, size_t length, const char *wanted)
            (length == n || value[n] == ';' || value[n] == ' ');
 }
 
+/* The seconds of a Retry-After; a date, which adamd does not send, is none. */
+static long whole_seconds(const char *value, size_t length)
+{
+    long seconds = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (value[i] < '0' || value[i] > '9' || length > 9) {
+            return -1;
+        }
+        seconds = seconds * 10 + (value[i] - '0');
+    }
+    return seconds;
+}
+
 /* A status line begins a reply: what an interim one (100 Continue) left behind goes. */
 static void begin_reply(adamdc_transfer *transfer, const char *line, size_t length)
 {
@@ -99,6 +112,10 @@ static void begin_reply(adamdc_transfer *transfer, const char *line, size_t leng
     }
     transfer->client->etag[0] = '\0';
     transfer->safetensors_reply = false;
+    transfer->replayed = false;
+    transfer->retry_after = -1;
+    transfer->interim = length >= 10 && line[9] == '1';
+    transfer->head_done = false;
     transfer->continued |= length >= 12 && memcmp(line + 8, " 100", 4) == 0;
 }
 
@@ -112,6 +129,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *context)
     }
     const char *colon = memchr(line, ':', length);
     if (colon == NULL) {
+        transfer->head_done |= !transfer->interim && (line[0] == '\r' || line[0] == '\n');
         return length;
     }
     size_t name_length = (size_t)(colon - line);
@@ -131,6 +149,10 @@ static size_t on_header(char *line, size_t size, size_t count, void *context)
         transfer->safetensors_reply =
             media_type_is(value, value_length, "application/vnd.safetensors") ||
             media_type_is(value, value_length, "application/octet-stream");
+    } else if (name_is(line, name_length, "idempotent-replayed")) {
+        transfer->replayed = value_length == 4 && strncasecmp(value, "true", 4) == 0;
+    } else if (name_is(line, name_length, "retry-after") && value_length > 0) {
+        transfer->retry_after = whole_seconds(value, value_length);
     }
     return keep_field(transfer, line, name_length, value, value_length) ? length : 0;
 }
@@ -182,7 +204,7 @@ static size_t on_write(char *bytes, size_t size, size_t count, void *context)
     size_t length = size * count;
     long code = 0;
     (void)curl_easy_getinfo(transfer->client->easy, CURLINFO_RESPONSE_CODE, &code);
-    transfer->sink_status = transfer->scatter != NULL && code == 200
+    transfer->sink_status = transfer->scatter != NULL && (code == 200 || code == 202)
                                 ? scatter_body(transfer, bytes, length)
                                 : gather_body(transfer, bytes, length);
     /* Any other number than the length ends the transfer. */
@@ -207,7 +229,7 @@ static void set_options(adamdc_transfer *transfer, struct curl_slist *headers)
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)options->stall_timeout_s);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)options->timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)transfer->timeout_ms);
     curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
     curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -228,9 +250,28 @@ static void set_options(adamdc_transfer *transfer, struct curl_slist *headers)
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, transfer->method);
 }
 
-/* What libcurl said, and whether the server may have acted on the request all the same. */
-static adamd_status transport_error(const adamdc_transfer *transfer, CURLcode code)
+/* Whether what happened to the connection may not happen to the next one. */
+static bool may_be_gone(CURLcode code)
 {
+    switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_GOT_NOTHING:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_SEND_FAIL_REWIND:                 /* libcurl's own repeat, held back */
+    case CURLE_ABORTED_BY_CALLBACK: return true; /* the same, by before_request */
+    default: return false;
+    }
+}
+
+/* What libcurl said, and whether the server may have acted on the request all the same. */
+static adamd_status transport_error(adamdc_transfer *transfer, CURLcode code)
+{
+    transfer->broken = may_be_gone(code);
     const adamd_client *client = transfer->client;
     const char *text =
         client->curl_error[0] != '\0' ? client->curl_error : curl_easy_strerror(code);
@@ -303,6 +344,21 @@ static adamd_status set_target(const adamdc_transfer *transfer)
     return status;
 }
 
+static void rewind_transfer(adamdc_transfer *transfer)
+{
+    transfer->status = 0;
+    transfer->broken = false;
+    transfer->replayed = false;
+    transfer->retry_after = -1;
+    transfer->continued = false;
+    transfer->new_connections = 0;
+    transfer->sent = 0;
+    transfer->piece = transfer->offset = 0;
+    transfer->attempts = 0;
+    transfer->head_done = false;
+    transfer->sink_status = ADAMD_OK;
+}
+
 adamd_status adamdc_transfer_run(adamdc_transfer *transfer, adamd_error *error)
 {
     adamd_client *client = transfer->client;
@@ -316,6 +372,7 @@ adamd_status adamdc_transfer_run(adamdc_transfer *transfer, adamd_error *error)
     if (transfer->body != NULL) {
         transfer->body->length = 0;
     }
+    rewind_transfer(transfer);
     curl_easy_reset(client->easy);
     adamd_status status = build_headers(transfer, &headers);
     status = status == ADAMD_OK ? set_target(transfer) : status;
@@ -326,6 +383,8 @@ adamd_status adamdc_transfer_run(adamdc_transfer *transfer, adamd_error *error)
             status = transfer->sink_status;
         } else if (code != CURLE_OK) {
             status = transport_error(transfer, code);
+        } else if (!transfer->head_done) { /* libcurl takes a header that was cut off for whole */
+            status = transport_error(transfer, CURLE_PARTIAL_FILE);
         } else {
             (void)curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &transfer->status);
             (void)curl_easy_getinfo(client->easy, CURLINFO_NUM_CONNECTS,

@@ -1,139 +1,11 @@
-/* canned_test.c: the client against a server that plays back replies, good and broken ones, and
- * counts the requests that reach it. */
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <pthread.h>
+/* canned_test.c: the client against replies that are played back, good and broken ones, without
+ * repeats; repeat_test.c has these. */
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "adamd_client.h"
+#include "canned.h"
 #include "check.h"
-
-/* One reply: sent when a request is whole, or at once where `early`; the connection is closed after
- * it where `close`. */
-typedef struct canned {
-    const char *reply;
-    size_t length;
-    bool early, close;
-} canned;
-
-typedef struct server {
-    int listener;
-    char url[64];
-    pthread_t thread;
-    const canned *script; /* one entry a request, over all connections; ends with reply NULL */
-    pthread_mutex_t lock; /* over what follows */
-    int requests;
-    char last[4096]; /* the last request's head */
-} server;
-
-/* Reads up to the end of the head, then the body; false at the connection's end. */
-static bool read_request(server *srv, int fd, bool early)
-{
-    char head[sizeof srv->last] = "";
-    size_t used = 0;
-    while (strstr(head, "\r\n\r\n") == NULL && used < sizeof head - 1) {
-        if (read(fd, head + used, 1) <= 0) {
-            return false;
-        }
-        head[++used] = '\0';
-    }
-    (void)pthread_mutex_lock(&srv->lock);
-    srv->requests++;
-    memcpy(srv->last, head, sizeof head);
-    (void)pthread_mutex_unlock(&srv->lock);
-    const char *field = strcasestr(head, "content-length:");
-    unsigned long body = field != NULL ? strtoul(field + 15, NULL, 10) : 0;
-    if (early) {
-        return true;
-    }
-    if (strcasestr(head, "expect:") != NULL) {
-        (void)!write(fd, "HTTP/1.1 100 Continue\r\nX-Early: 1\r\n\r\n", 37);
-    }
-    char trash[65536];
-    while (body > 0) {
-        ssize_t n = read(fd, trash, body < sizeof trash ? body : sizeof trash);
-        if (n <= 0) {
-            return false;
-        }
-        body -= (unsigned long)n;
-    }
-    return true;
-}
-
-static void *serve(void *context)
-{
-    server *srv = context;
-    const canned *next = srv->script;
-    while (next->reply != NULL) {
-        int fd = accept(srv->listener, NULL, NULL);
-        if (fd < 0) {
-            break;
-        }
-        bool open = true;
-        while (open && next->reply != NULL && read_request(srv, fd, next->early)) {
-            (void)!write(fd, next->reply, next->length);
-            open = !next->close;
-            next++;
-        }
-        (void)close(fd);
-    }
-    (void)shutdown(srv->listener, SHUT_RDWR); /* whoever tries again is refused */
-    return NULL;
-}
-
-static int request_count(server *srv)
-{
-    (void)pthread_mutex_lock(&srv->lock);
-    int count = srv->requests;
-    (void)pthread_mutex_unlock(&srv->lock);
-    return count;
-}
-
-/* Whether the last request's head has this text in it; case matters not. */
-static bool was_sent(server *srv, const char *text)
-{
-    (void)pthread_mutex_lock(&srv->lock);
-    bool found = strcasestr(srv->last, text) != NULL;
-    (void)pthread_mutex_unlock(&srv->lock);
-    return found;
-}
-
-/* Ends the server, even where the script has not come to its end. */
-static void stop(server *srv)
-{
-    (void)shutdown(srv->listener, SHUT_RDWR);
-    (void)pthread_join(srv->thread, NULL);
-    (void)close(srv->listener);
-}
-
-static void start(server *srv, const canned *script)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t size = sizeof address;
-    memset(srv, 0, sizeof *srv);
-    (void)pthread_mutex_init(&srv->lock, NULL);
-    srv->script = script;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    srv->listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(srv->listener, (struct sockaddr *)&address, size) != 0 ||
-        listen(srv->listener, 8) != 0 ||
-        getsockname(srv->listener, (struct sockaddr *)&address, &size) != 0) {
-        perror("canned server");
-        exit(EXIT_FAILURE);
-    }
-    (void)snprintf(srv->url, sizeof srv->url, "http://127.0.0.1:%d", ntohs(address.sin_port));
-    (void)pthread_create(&srv->thread, NULL, serve, srv);
-}
-
-#define HEAD     "HTTP/1.1 200 OK\r\nETag: \"e1-s1\"\r\nContent-Type: application/vnd.safetensors\r\n"
-#define METADATA "{\"__metadata__\":{\"step\":\"1\",\"grad_norm\":\"2.5\"},"
-#define W        "\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}"
-#define FILE_W   "\x68\0\0\0\0\0\0\0" METADATA W "    "
-#define TEXT(s)  s, sizeof(s) - 1
 
 /* Takes one step of w, float32 [2], against a script; the buffers must be as `after` says. */
 static void step_against(const char *what, const canned *script, adamd_status wanted,
@@ -143,7 +15,7 @@ static void step_against(const char *what, const canned *script, adamd_status wa
     start(&srv, script);
     adamd_client *client = NULL;
     adamd_error error = {0};
-    adamd_client_options options = {.stall_timeout_s = 5};
+    adamd_client_options options = {.stall_timeout_s = 5, .max_retries = -1};
     CHECK_STATUS(adamd_open(srv.url, &options, &client, &error), ADAMD_OK, &error);
     adamd_status status = ADAMD_OK;
     for (const canned *c = script; c->reply != NULL && status == ADAMD_OK; c++) {
@@ -165,8 +37,6 @@ static void step_against(const char *what, const canned *script, adamd_status wa
         check_failures++;
     }
 }
-
-#define DATA "\0\0\x80\x3f\0\0\0\x40"
 
 static void check_steps(void)
 {
@@ -220,7 +90,8 @@ static void check_steps(void)
     adamd_error error = {0};
     float w[2] = {0};
     adamd_tensor grads[] = {{"w", ADAMD_FLOAT32, 1, {2}, w}};
-    CHECK_STATUS(adamd_open(srv.url, NULL, &client, &error), ADAMD_OK, &error);
+    adamd_client_options once = {.max_retries = -1};
+    CHECK_STATUS(adamd_open(srv.url, &once, &client, &error), ADAMD_OK, &error);
     CHECK_STATUS(adamd_step(client, "x", grads, 1, grads, NULL, NULL, &error), ADAMD_OK, &error);
     CHECK(!was_sent(&srv, "Expect")); /* a small step does not pay for a round trip more */
     CHECK_STATUS(adamd_step(client, "x", grads, 1, grads, NULL, NULL, &error), ADAMD_TRANSPORT,

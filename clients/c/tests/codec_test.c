@@ -168,7 +168,8 @@ static void check_round_trip(void)
         in[2].data = b2;
         in[3].data = a2;
         adamdc_scatter scatter;
-        CHECK_STATUS(adamdc_scatter_begin(&scatter, in, 6, c_locale, &error), ADAMD_OK, &error);
+        CHECK_STATUS(adamdc_scatter_begin(&scatter, in, 6, false, c_locale, &error), ADAMD_OK,
+                     &error);
         for (size_t at = 0; at < length; at += portion) {
             size_t n = length - at < portion ? length - at : portion;
             CHECK_STATUS(adamdc_scatter_feed(&scatter, file + at, n, &error), ADAMD_OK, &error);
