@@ -1,4 +1,5 @@
-"""The client against replies played back: good ones, broken ones, none at all."""
+"""The client against replies played back: good ones, broken ones, none at all. Without repeats;
+test_repeats.py has these."""
 
 import json
 import unittest
@@ -28,7 +29,7 @@ GRADS = {"w": np.zeros(2, np.float32)}
 
 class Transport(unittest.TestCase):
     def step(self, url: str) -> adamd.StepResult:
-        with adamd.Client(url, timeout=2) as client:
+        with adamd.Client(url, timeout=2, max_retries=0) as client:
             return client.optimizer("a/b").step(GRADS, worker="me", if_match='"e1-s0"')
 
     def test_step(self) -> None:
@@ -51,10 +52,10 @@ class Transport(unittest.TestCase):
             self.assertEqual([optimizer.step(GRADS).step for _ in range(2)], [1, 1])
             self.assertEqual(client._transport._pool.num_connections, 1)
 
-    def test_never_sends_twice(self) -> None:
+    def test_no_repeats(self) -> None:
         """Neither on a fresh connection nor on one that was kept and has died."""
         for replies in ([b""], [stepped(), b""]):
-            with Canned(replies) as server, adamd.Client(server.url) as client:
+            with Canned(replies) as server, adamd.Client(server.url, max_retries=0) as client:
                 optimizer = client.optimizer("x")
                 for _ in replies[:-1]:
                     optimizer.step(GRADS)
@@ -72,14 +73,15 @@ class Transport(unittest.TestCase):
 
     def test_after_a_failure_the_next_call_works(self) -> None:
         replies = [stepped(length=9999), stepped()]
-        with Canned(replies, closing=[0]) as server, adamd.Client(server.url) as client:
+        once = {"max_retries": 0}
+        with Canned(replies, closing=[0]) as server, adamd.Client(server.url, **once) as client:
             with self.assertRaises(adamd.ConnectionError):
                 client.optimizer("x").step(GRADS)
             self.assertEqual(client.optimizer("x").step(GRADS).step, 1)
 
     def test_timeout(self) -> None:
         with Canned([stepped(length=9999)]) as server:
-            with adamd.Client(server.url, timeout=0.2) as client:
+            with adamd.Client(server.url, timeout=0.2, max_retries=0) as client:
                 with self.assertRaises(adamd.ConnectionError):
                     client.optimizer("x").step(GRADS)
 

@@ -6,12 +6,13 @@ opt.create({"w": w, "b": b}, lr=0.01)
 params = opt.step({"w": dw, "b": db}).params
 """
 
-from ._client import Client, Optimizer
+from ._client import Client
 from ._errors import (
     BadRequest,
     Conflict,
     ConnectionError,
     Error,
+    Forbidden,
     NotFound,
     OutOfMemory,
     PreconditionFailed,
@@ -22,6 +23,7 @@ from ._errors import (
     Unprocessable,
 )
 from ._events import Event
+from ._optimizer import Optimizer, Params
 from ._state import StateDict
 from ._step import StepResult
 
@@ -34,9 +36,11 @@ __all__ = [
     "ConnectionError",
     "Error",
     "Event",
+    "Forbidden",
     "NotFound",
     "Optimizer",
     "OutOfMemory",
+    "Params",
     "PreconditionFailed",
     "ProtocolError",
     "RequestError",

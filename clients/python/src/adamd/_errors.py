@@ -14,8 +14,9 @@ class Error(Exception):
 class ConnectionError(Error, builtins.ConnectionError):
     """No whole reply came: not reached, cut off, or too slow.
 
-    A POST, PUT or PATCH that ends so may have been carried out all the same. It is never sent
-    again by itself; `if_match` makes it safe to repeat a step.
+    A POST, PUT, PATCH or DELETE that ends so may have been carried out all the same. A step has
+    been tried as often as the client may by then; its `idempotency_key` makes it safe to call it
+    again.
     """
 
 
@@ -28,10 +29,18 @@ class RequestError(Error):
 
     `status`, `type`, `title` and `detail` are those of the problem document (RFC 9457), `code` is
     the end of `type` ("shape-mismatch"), `members` holds all its members ("param",
-    "expected_shape", ...), and `etag` is the reply's.
+    "expected_shape", "worker", ...), `etag` is the reply's, and `retry_after` the seconds that it
+    asks to wait, None where it does not.
     """
 
-    def __init__(self, what: str, status: int, problem: Dict[str, Any], etag: Optional[str]):
+    def __init__(
+        self,
+        what: str,
+        status: int,
+        problem: Dict[str, Any],
+        etag: Optional[str],
+        retry_after: Optional[int] = None,
+    ):
         self.status = status
         self.type: str = str(problem.get("type", "about:blank"))
         self.code: str = self.type.rsplit(":", 1)[-1]
@@ -39,6 +48,7 @@ class RequestError(Error):
         self.detail: str = str(problem.get("detail", ""))
         self.members = problem
         self.etag = etag
+        self.retry_after = retry_after
         text = self.detail or self.title or "no problem document came with it"
         super().__init__(f"{what}: {status} {self.code}: {text}")
 
@@ -47,12 +57,17 @@ class BadRequest(RequestError):
     """400: malformed, or holding a field or option that is not known."""
 
 
+class Forbidden(RequestError):
+    """403: the worker is quarantined, for gradients that were not finite."""
+
+
 class NotFound(RequestError):
-    """404: no such optimizer, parameter, group or path."""
+    """404: no such optimizer, parameter, group, worker or path."""
 
 
 class Conflict(RequestError):
-    """409: the name is taken."""
+    """409: the name is taken, the gradients came too late ("stale"), or the round did not take them
+    (`code` is "round-timeout", "round-closed", "already-contributed", ...)."""
 
 
 class PreconditionFailed(RequestError):
@@ -77,6 +92,7 @@ class OutOfMemory(RequestError):
 
 _BY_STATUS: Dict[int, Type[RequestError]] = {
     400: BadRequest,
+    403: Forbidden,
     404: NotFound,
     409: Conflict,
     412: PreconditionFailed,
@@ -87,7 +103,9 @@ _BY_STATUS: Dict[int, Type[RequestError]] = {
 }
 
 
-def from_reply(what: str, status: int, body: bytes, etag: Optional[str]) -> RequestError:
+def from_reply(
+    what: str, status: int, body: bytes, etag: Optional[str], retry_after: Optional[int]
+) -> RequestError:
     """The exception for a reply that is no success. `what` is "METHOD path"."""
     try:
         problem = json.loads(body)
@@ -95,4 +113,4 @@ def from_reply(what: str, status: int, body: bytes, etag: Optional[str]) -> Requ
         problem = {}
     if not isinstance(problem, dict):
         problem = {}
-    return _BY_STATUS.get(status, RequestError)(what, status, problem, etag)
+    return _BY_STATUS.get(status, RequestError)(what, status, problem, etag, retry_after)

@@ -13,6 +13,9 @@ GRADIENTS = (
 )  # fmt: skip
 """The settings of what is done with gradients, by the protocol's names."""
 
+WORKERS = ("aggregation", "input", "max_consecutive_nonfinite")
+"""Those of how workers work together."""
+
 _WIRE = {"float32": "f32", "float64": "f64", "bfloat16": "bf16", "float16": "f16"}
 
 

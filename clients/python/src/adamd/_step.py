@@ -23,7 +23,13 @@ class StepResult:
     With minimal=True, a step that was left out shows in `step` and `etag`, which are those of
     before: with `if_match`, it is where `etag` equals it. Where several workers step without
     `if_match` it cannot be told from these; summary()["skipped"] counts them, and history() has
-    each."""
+    each.
+
+    `pending`: the optimizer gathers gradients (aggregation "buffered") and has not stepped yet; it
+    now holds so many, of which these are one (1 with minimal=True). 0: it has stepped. `replayed`:
+    the step had been taken before, by an earlier try whose reply was lost or an earlier call with
+    the same idempotency_key; the statistics and `step` are that step's, the parameters the current
+    ones."""
 
     step: int
     etag: str
@@ -35,15 +41,22 @@ class StepResult:
     skipped: Optional[bool] = None
     converted: Optional[int] = None
     groups: Optional[List[Dict[str, Any]]] = None
+    pending: int = 0
+    replayed: bool = False
 
 
-def minimal(etag: str) -> StepResult:
+def minimal(etag: str, pending: bool, replayed: bool) -> StepResult:
     """Of a reply that has an ETag alone, "e<epoch>-s<step>"."""
-    return StepResult(int(etag.rstrip('"').rpartition("s")[2]), etag, *[None] * 5)
+    step = int(etag.rstrip('"').rpartition("s")[2])
+    nothing = (None, None, None, None, None)
+    return StepResult(step, etag, *nothing, pending=int(pending), replayed=replayed)
 
 
 def full(
-    etag: str, arrays: Dict[str, "np.ndarray[Any, Any]"], said: Mapping[str, str]
+    etag: str,
+    arrays: Dict[str, "np.ndarray[Any, Any]"],
+    said: Mapping[str, str],
+    replayed: bool,
 ) -> StepResult:
     """Of a safetensors reply: its tensors and its metadata. KeyError, ValueError or TypeError where
     that is not what the protocol says."""
@@ -60,4 +73,6 @@ def full(
         skipped=said["skipped"] == "true",
         converted=int(said["converted"]),
         groups=[_events.with_floats(group) for group in json.loads(said["param_groups"])],
+        pending=int(said.get("pending", "0")),
+        replayed=replayed,
     )

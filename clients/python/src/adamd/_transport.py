@@ -1,9 +1,12 @@
-"""One request out, one reply in. The only module that knows urllib3."""
+"""One request out, one reply in, and again where none came. The only module that knows urllib3."""
 
 from __future__ import annotations
 
+import http.client
+import random
 import re
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+import time
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,6 +22,14 @@ _PIECE = 1 << 20
 _TRANSPORT_ERRORS = (urllib3.exceptions.HTTPError, OSError)
 _NOT_SENT = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+_LONGEST_RETRY_AFTER = 60
+"""Seconds; a server that is away longer is given up."""
+
+# Full jitter, so that workers that lost their server together do not come back together; nor those
+# whose scripts all begin with random.seed(0).
+_random = random.SystemRandom()
+
 
 def _failure(what: str, error: Exception) -> _errors.ConnectionError:
     """What urllib3 said, and whether the server may have acted on the request all the same."""
@@ -29,8 +40,50 @@ def _failure(what: str, error: Exception) -> _errors.ConnectionError:
     return _errors.ConnectionError(f"{what}: {text}")
 
 
+def _seconds(text: str) -> Optional[int]:
+    """A Retry-After in seconds; a date, which adamd does not send, is none."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
+
+
+def _wait_asked(error: Union[_errors.ConnectionError, _errors.Unavailable]) -> Optional[int]:
+    """The seconds to wait at least before the request is sent again; None: it is not."""
+    if isinstance(error, _errors.ConnectionError):
+        return 0
+    after = error.retry_after
+    return after if after is not None and after <= _LONGEST_RETRY_AFTER else None
+
+
 def _media_type(headers: Mapping[str, str]) -> str:
     return headers.get("Content-Type", "").split(";")[0].strip().lower()
+
+
+class _LastLine:
+    """A file that remembers the last line that was read of it."""
+
+    def __init__(self, file: Any):
+        self.file = file
+        self.last = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def readline(self, limit: int = -1) -> bytes:
+        line: bytes = self.file.readline(limit)
+        self.last = line
+        return line
+
+
+class _Response(http.client.HTTPResponse):
+    """http.client takes a header that was cut off for a whole one: an ETag may be half of it."""
+
+    def begin(self) -> None:
+        noting = _LastLine(self.fp)
+        self.fp: Any = noting
+        super().begin()
+        self.fp = noting.file
+        if noting.last not in (b"\r\n", b"\n"):
+            self.close()
+            raise ConnectionResetError("the connection ended in the header of the reply")
 
 
 class Reply:
@@ -46,6 +99,10 @@ class Reply:
         return self.headers.get("ETag")
 
     @property
+    def replayed(self) -> bool:
+        return self.headers.get("Idempotent-Replayed", "").lower() == "true"
+
+    @property
     def media_type(self) -> str:
         return _media_type(self.headers)
 
@@ -53,7 +110,14 @@ class Reply:
 class Transport:
     """Connections to one server, kept open between requests. Threads may share it."""
 
-    def __init__(self, url: str, timeout: Optional[float], connect_timeout: float, max_reply: int):
+    def __init__(
+        self,
+        url: str,
+        timeout: Optional[float],
+        connect_timeout: float,
+        max_reply: int,
+        max_retries: int,
+    ):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not a URL like 'http://127.0.0.1:2326'")
@@ -61,25 +125,44 @@ class Transport:
             raise ValueError(f"{url!r}: expected scheme, host, port and path alone")
         self._base = parts.path.rstrip("/")
         self.max_reply = max_reply
+        self._max_retries = max_retries
+        self._connect_timeout = connect_timeout
+        self._read_timeout = timeout
         self._url = f"{parts.scheme}://{parts.netloc}"
-        # retries=False here and in every call: a step that is sent again would step twice.
-        self._pool = urllib3.connection_from_url(
-            self._url,
-            maxsize=8,
-            retries=False,
-            timeout=urllib3.Timeout(connect=connect_timeout, read=timeout),
-        )
+        # retries=False here and in every call: what is sent again is request()'s to decide.
+        self._pool = urllib3.connection_from_url(self._url, maxsize=8, retries=False)
+        connection = type("Connection", (self._pool.ConnectionCls,), {"response_class": _Response})
+        self._pool.ConnectionCls = connection
 
     def close(self) -> None:
         self._pool.close()
 
     def request(
-        self, method: str, path: str, headers: Dict[str, str], body: Optional[Encoded] = None
+        self,
+        method: str,
+        path: str,
+        headers: Dict[str, str],
+        body: Optional[Encoded] = None,
+        wait: float = 0,
     ) -> Reply:
-        """Sends one request, once, and reads its reply. Raises RequestError for a status of 300
-        and above, ConnectionError where no whole reply came."""
-        what, response = self._send(method, path, headers, body)
-        return self._whole(method, path, what, response)
+        """Sends one request and reads its reply, which may take `wait` seconds longer to come. One
+        that reads, or has an Idempotency-Key, is sent again where no whole reply came and after 503
+        with Retry-After. Raises RequestError for a status of 300 and above but 304, ConnectionError
+        where no whole reply came."""
+        repeats = method in ("GET", "HEAD") or "Idempotency-Key" in headers
+        left = self._max_retries if repeats else 0
+        limit = _FIRST_WAIT
+        while True:
+            try:
+                what, response = self._send(method, path, headers, body, wait)
+                return self._whole(method, path, what, response)
+            except (_errors.ConnectionError, _errors.Unavailable) as error:
+                at_least = _wait_asked(error)
+                if left <= 0 or at_least is None:
+                    raise
+            left -= 1
+            time.sleep(at_least + _random.uniform(0, limit))
+            limit = min(limit * 2, _LONGEST_WAIT)
 
     def stream(self, path: str, media_type: str, headers: Dict[str, str]) -> Iterator[bytes]:
         """Sends one GET, and gives its reply in pieces as they come. Raises as `request` does: at
@@ -101,7 +184,12 @@ class Transport:
             response.close()
 
     def _send(
-        self, method: str, path: str, headers: Dict[str, str], body: Optional[Encoded]
+        self,
+        method: str,
+        path: str,
+        headers: Dict[str, str],
+        body: Optional[Encoded],
+        wait: float = 0,
     ) -> Tuple[str, Any]:
         headers = {"User-Agent": "adamd-python", **headers}
         if body is not None:
@@ -109,6 +197,10 @@ class Transport:
         what = f"{method} {self._url}{self._base}{path}"
         # An iterable, with its length known: sent part by part, gathered nowhere.
         parts: Any = iter(body.parts) if body is not None else None
+        read = self._read_timeout
+        timeout = urllib3.Timeout(
+            connect=self._connect_timeout, read=read + wait if read is not None else None
+        )
         try:
             return what, self._pool.urlopen(
                 method,
@@ -116,6 +208,7 @@ class Transport:
                 body=parts,
                 headers=headers,
                 retries=False,
+                timeout=timeout,
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
@@ -132,14 +225,15 @@ class Transport:
                 raise _failure(what, error) from error
             raise
         response.release_conn()
-        if reply.status >= 300:
-            path_only = f"{method} {path}"
-            raise _errors.from_reply(path_only, reply.status, reply.body.tobytes(), reply.etag)
+        if reply.status >= 300 and reply.status != 304:
+            after = _seconds(reply.headers.get("Retry-After", ""))
+            text = reply.body.tobytes()
+            raise _errors.from_reply(f"{method} {path}", reply.status, text, reply.etag, after)
         return reply
 
     def _read(self, method: str, what: str, response: Any) -> "np.ndarray[Any, Any]":
         length = response.headers.get("Content-Length")
-        if method == "HEAD":  # the length is that of the body that GET would bring
+        if method == "HEAD" or response.status == 304:  # the length is that of another GET's body
             length = "0"
         if length is None or response.status == 204:
             return self._read_open(what, response)

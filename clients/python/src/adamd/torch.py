@@ -23,7 +23,7 @@ except ImportError as error:
     raise ImportError("adamd.torch needs torch: pip install 'adamd[torch]'") from error
 
 from . import _torch_dict
-from ._client import Optimizer
+from ._optimizer import Optimizer
 from ._errors import NotFound
 from ._state import StateDict
 
