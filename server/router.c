@@ -174,12 +174,18 @@ static bool take_instance(api_context *ctx, api_request *rq, problem *p)
                            : "");
 }
 
-/* Where gradients may be some steps old, a step takes its If-Match itself; and where it has a key,
- * for a repeat comes after the step that its first request was. */
+/* Whether a step may be the repeat of one that was taken, which is to be answered as that was: only
+ * api_step can say, which then checks what follows itself. */
+static bool may_be_repeat(const api_request *rq)
+{
+    return rq->is_step && rq->key != NULL;
+}
+
+/* A step does where gradients may be some steps old, too. */
 static bool takes_if_match_itself(const api_request *rq)
 {
-    return rq->is_step && rq->instance != NULL &&
-           (rq->key != NULL ||
+    return may_be_repeat(rq) ||
+           (rq->is_step && rq->instance != NULL &&
             instance_info(rq->instance).training.aggregation.mode == AGGREGATION_ASYNC);
 }
 
@@ -217,7 +223,7 @@ static bool begin(api_context *ctx, const char *method, const char *target,
     return take_variables(&parsed, rq, p) && router_take_query(ctx, &parsed, rq, p) &&
            take_instance(ctx, rq, p) && router_check_load(rq, p) &&
            router_take_headers(ctx, headers, rq, p) && check_if_match(rq, p) &&
-           api_check_quarantine(rq, p);
+           (may_be_repeat(rq) || api_check_quarantine(rq, p));
 }
 
 bool router_begin(api_context *ctx, const char *method, const char *target,
