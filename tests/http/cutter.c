@@ -45,9 +45,8 @@ static int connect_to_server(const cutter *c)
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     const struct timeval silence = {.tv_sec = SILENCE_SECONDS};
     const int out = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (out >= 0 &&
-        (setsockopt(out, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence) != 0 ||
-         connect(out, (const struct sockaddr *)(const void *)&to, sizeof to) != 0)) {
+    if (out >= 0 && (setsockopt(out, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence) != 0 ||
+                     connect(out, (const struct sockaddr *)(const void *)&to, sizeof to) != 0)) {
         (void)close(out);
         return -1;
     }
@@ -263,8 +262,7 @@ static void *serve(void *context)
 
 bool cutter_start(cutter *c, unsigned server_port, uint64_t seed)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     memset(c, 0, sizeof *c);
     c->server_port = server_port;

@@ -1,5 +1,5 @@
-/* cutter_main.c: the cutter as a program, for tests in other languages: cutter PORT SEED. Says where
- * it listens, and its counts when its standard input ends. */
+/* cutter_main.c: the cutter as a program, for tests in other languages: cutter PORT SEED. Says
+ * where it listens, and its counts when its standard input ends. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -10,8 +10,8 @@ int main(int argc, char **argv)
 {
     static cutter c;
     char byte = 0;
-    if (argc != 3 || !cutter_start(&c, (unsigned)strtoul(argv[1], NULL, 10),
-                                   strtoull(argv[2], NULL, 10))) {
+    if (argc != 3 ||
+        !cutter_start(&c, (unsigned)strtoul(argv[1], NULL, 10), strtoull(argv[2], NULL, 10))) {
         (void)fprintf(stderr, "usage: cutter PORT SEED\n");
         return 2;
     }
@@ -20,7 +20,8 @@ int main(int argc, char **argv)
     while (read(STDIN_FILENO, &byte, 1) > 0) {
     }
     cutter_stop(&c);
-    (void)printf("{\"requests\": %u, \"cuts\": %u, \"twins\": %u, \"late_twins\": %u, \"lost\": %u}\n",
-                 c.requests, cutter_cuts(&c), c.twins, c.late_twins, c.lost);
+    (void)printf(
+        "{\"requests\": %u, \"cuts\": %u, \"twins\": %u, \"late_twins\": %u, \"lost\": %u}\n",
+        c.requests, cutter_cuts(&c), c.twins, c.late_twins, c.lost);
     return 0;
 }

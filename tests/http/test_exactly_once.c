@@ -84,7 +84,8 @@ static void take_steps(worker *w, adamd_client *client, const char *name, unsign
     for (unsigned i = 0; i < steps && !worker_failed(w); i++) {
         char etag[ADAMD_MAX_ETAG];
         memcpy(etag, result.etag, sizeof etag);
-        adamd_step_options options = {.worker = name_of_worker, .has_based_on = true, .based_on = i};
+        adamd_step_options options = {
+            .worker = name_of_worker, .has_based_on = true, .based_on = i};
         options.if_match = !shared && etag[0] != '\0' ? etag : NULL;
         adamd_error error = {0};
         model_gradients(m, w->index, i);
@@ -135,9 +136,9 @@ static void create_all(peer *p)
     char name[16];
     for (size_t i = 0; i < WORKERS; i++) {
         own_name(name, i);
-        assert_int_equal(adamd_create(p->client, name, "{\"defaults\": {\"lr\": 0.01}}", m->params,
-                                      2, &error),
-                         ADAMD_OK);
+        assert_int_equal(
+            adamd_create(p->client, name, "{\"defaults\": {\"lr\": 0.01}}", m->params, 2, &error),
+            ADAMD_OK);
     }
     const adamd_status status =
         adamd_create(p->client, SHARED,

@@ -54,7 +54,8 @@ static adamd_client *connect_to(const server *srv)
 {
     adamd_client *client = NULL;
     adamd_error error;
-    CHECK_STATUS(adamd_open(srv->url, NULL, &client, &error), ADAMD_OK, &error);
+    adamd_client_options options = {.max_retries = 1}; /* servers are killed here for good */
+    CHECK_STATUS(adamd_open(srv->url, &options, &client, &error), ADAMD_OK, &error);
     return client;
 }
 
@@ -225,6 +226,50 @@ static void check_gradients(const server *srv)
     adamd_close(client);
 }
 
+/* A key that comes again, gradients that wait for others, and weights. */
+static void check_workers(const server *srv)
+{
+    adamd_client *client = connect_to(srv);
+    adamd_error error;
+    adamd_result result;
+    float w[2] = {1, 2};
+    float out[2] = {0};
+    adamd_tensor params[] = {{"w", ADAMD_FLOAT32, 1, {2}, w}, {"v", ADAMD_FLOAT32, 1, {2}, w}};
+    adamd_tensor got[] = {{"w", ADAMD_FLOAT32, 1, {2}, out}};
+    adamd_tensor other[] = {{"v", ADAMD_FLOAT32, 1, {2}, out}};
+    CHECK_STATUS(adamd_create(client, "buffered",
+                              "{\"aggregation\": {\"mode\": \"buffered\", \"size\": 3, "
+                              "\"reduce\": \"weighted\"}}",
+                              params, 2, &error),
+                 ADAMD_OK, &error);
+    adamd_step_options options = {.idempotency_key = "one", .worker = "a", .weight = 3};
+    CHECK_STATUS(adamd_step(client, "buffered", params, 1, got, &options, &result, &error),
+                 ADAMD_OK, &error);
+    CHECK(result.pending == 1 && result.step == 0 && !result.replayed && out[1] == 2);
+    CHECK_STATUS(adamd_step(client, "buffered", params, 1, got, &options, &result, &error),
+                 ADAMD_OK, &error);
+    CHECK(result.pending == 1 && result.step == 0 && result.replayed && out[1] == 2);
+    adamd_step_options minimal = {.worker = "b", .minimal = true};
+    CHECK_STATUS(adamd_step(client, "buffered", params, 1, NULL, &minimal, &result, &error),
+                 ADAMD_OK, &error);
+    CHECK(result.pending == 1 && result.step == 0);
+    /* The last one brings the parameters of all, of which it asked for one. */
+    adamd_step_options last = {.worker = "c", .has_based_on = true};
+    CHECK_STATUS(adamd_step(client, "buffered", params + 1, 1, other, &last, &result, &error),
+                 ADAMD_OK, &error);
+    CHECK(result.pending == 0 && result.step == 1 && result.grad_norm > 0 && out[1] < 2);
+    w[0] = 7;
+    CHECK_STATUS(adamd_step(client, "buffered", params, 1, got, &options, &result, &error),
+                 ADAMD_REFUSED, &error);
+    CHECK(strcmp(error.type, "urn:adamd:problem:key-reused") == 0);
+    adamd_step_options early = {.has_based_on = true, .based_on = 9};
+    CHECK_STATUS(adamd_step(client, "buffered", params, 1, got, &early, &result, &error),
+                 ADAMD_REFUSED, &error);
+    CHECK(error.http_status == 422);
+    CHECK_STATUS(adamd_delete(client, "buffered", &error), ADAMD_OK, &error);
+    adamd_close(client);
+}
+
 static double now(void)
 {
     struct timespec t;
@@ -347,6 +392,7 @@ int main(int argc, char **argv)
     check_life(&srv);
     check_options(&srv);
     check_gradients(&srv);
+    check_workers(&srv);
     check_large(&srv);
     check_request(&srv);
     int status = stop(&srv, SIGTERM);

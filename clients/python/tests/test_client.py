@@ -389,7 +389,7 @@ class Killed(unittest.TestCase):
         for _ in range(5):
             server = Server()
             self.addCleanup(server.kill)
-            with adamd.Client(server.url, timeout=20) as client:
+            with adamd.Client(server.url, timeout=20, max_retries=1) as client:
                 opt = client.optimizer("x")
                 opt.create({"w": np.zeros(1 << 24, np.float32)})
                 threading.Timer(0.01 + RNG.random() * 0.02, server.process.kill).start()
@@ -401,7 +401,7 @@ class Killed(unittest.TestCase):
     def test_gone(self) -> None:
         server = Server()
         self.addCleanup(server.kill)
-        with adamd.Client(server.url, timeout=20) as client:
+        with adamd.Client(server.url, timeout=20, max_retries=1) as client:
             opt = client.optimizer("x")
             opt.create({"w": np.zeros(4)})
             self.assertEqual(server.stop(), 0)
