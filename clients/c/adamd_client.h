@@ -139,14 +139,14 @@ typedef struct adamd_step_options {
     const char *if_match;     /* an ETag with its quotes, as adamd_result.etag; or NULL */
     const char *param_groups; /* JSON: one object of changes for each group; or NULL */
     adamd_grad_options grad;
-    bool minimal; /* take the step, send no parameters back */
     /* 1 to 128 visible ASCII characters, the same for two calls only where they are the same step;
      * NULL: a random one. */
     const char *idempotency_key;
-    double weight; /* Adam-Weight, > 0: what these gradients count in a weighted mean; 0: 1 */
-    bool has_based_on;
+    double weight;     /* Adam-Weight, > 0: what these gradients count in a weighted mean; 0: 1 */
     uint64_t based_on; /* Adam-Based-On, where has_based_on: the step of the parameters that the
                           gradients were computed on */
+    bool has_based_on;
+    bool minimal; /* take the step, send no parameters back */
 } adamd_step_options;
 
 /* What a step did. */

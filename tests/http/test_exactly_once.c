@@ -66,7 +66,7 @@ static void model_gradients(model *m, size_t who, unsigned step)
 }
 
 /* Steps so often, each time on the parameters that came back. Every other worker has its parameters
- * come back over its gradients. */
+ * come back over its gradients; the others guard their own optimizers with If-Match. */
 static void take_steps(worker *w, adamd_client *client, const char *name, unsigned steps)
 {
     course *c = w->context;
@@ -86,7 +86,7 @@ static void take_steps(worker *w, adamd_client *client, const char *name, unsign
         memcpy(etag, result.etag, sizeof etag);
         adamd_step_options options = {
             .worker = name_of_worker, .has_based_on = true, .based_on = i};
-        options.if_match = !shared && etag[0] != '\0' ? etag : NULL;
+        options.if_match = !shared && !in_place && etag[0] != '\0' ? etag : NULL;
         adamd_error error = {0};
         model_gradients(m, w->index, i);
         const adamd_status status = adamd_step(
