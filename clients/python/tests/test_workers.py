@@ -151,6 +151,30 @@ class Aggregation(ClientCase):
         self.assertEqual(
             (summary["input"], summary["max_consecutive_nonfinite"]), ("weights", None)
         )
+        twin = self.client.optimizer("twin")
+        twin.restore(self.opt.state_dict(), input="weights", aggregation=summary["aggregation"])
+        self.assertEqual(twin.summary()["aggregation"], summary["aggregation"])
+        self.assertEqual(twin.digest(), self.opt.digest())
+
+    def test_weights_and_buffers(self) -> None:
+        """Models are sent, and the step goes the way from the parameters to their mean; running
+        statistics are replaced by theirs."""
+        self.opt.create(
+            {"w": np.zeros(2), "mean": np.zeros(1)},
+            param_groups=[
+                {"params": ["w"], "bias_correction": False, "eps": 0},
+                {"params": ["mean"], "buffers": True},
+            ],
+            aggregation={"mode": "buffered", "size": 2, "reduce": "weighted"},
+            input="weights",
+            lr=1,
+            betas=(0, 0),
+        )
+        self.opt.step({"w": np.array([3.0, -1]), "mean": np.array([8.0])}, weight=3)
+        result = self.opt.step({"w": np.array([-1.0, -1]), "mean": np.array([4.0])})
+        self.assertEqual(result.params["w"].tolist(), [1, -1])  # Adam's step is lr, by the sign
+        self.assertEqual(result.params["mean"].tolist(), [7])
+        self.assertEqual(self.opt.state("w")["exp_avg"]["data"].tolist(), [-2, 1])
 
     def test_quarantine(self) -> None:
         self.opt.create({"w": np.zeros(2)}, max_consecutive_nonfinite=2)

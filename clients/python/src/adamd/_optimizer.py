@@ -248,8 +248,9 @@ class Optimizer:
     def restore(self, state: StateDict, **defaults: Any) -> None:
         """Creates this optimizer as `state` is, on a server that does not have it: schedules and
         what is done with gradients come with the state. `defaults` are hyperparameters for groups
-        that are added later, which a state_dict has not, as torch's has not. Where the state does
-        not load, the optimizer is removed again."""
+        that are added later, which a state_dict has not, as torch's has not, and how workers work
+        together (aggregation, input, max_consecutive_nonfinite), which is in no state either. Where
+        the state does not load, the optimizer is removed again."""
         for name in ("schedule", *_settings.GRADIENTS):
             if name in defaults:
                 raise TypeError(
