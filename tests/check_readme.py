@@ -1,9 +1,12 @@
-"""Runs the README's tour, word for word, against a real server, and compares what it prints.
+"""Runs a page's commands, the README's tour, word for word against a real server, and compares what
+they print.
 
 A tour is made of ```console blocks: a line that begins with "$ " is a command (a here-document
 belongs to it, and so does a line after a backslash), the lines after it are what it prints.
 The server is ADAMD_BINARY, on a port of its own in place of the default one.
-With --update, the README gets the answers that came.
+With --update, the page gets the answers that came.
+
+    check_readme.py [--update] PAGE [PAGE...]
 """
 
 import json
@@ -44,7 +47,8 @@ def run(command, address, folder):
     done = subprocess.run(["bash", "-c", command.replace(DEFAULT, address)], cwd=folder,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
     said = done.stdout.replace(address, DEFAULT).rstrip("\n")
-    return re.sub(r'"time": "[^"]*"', f'"time": "{TIME}"', said)
+    said = re.sub(r'"(time|first_seen|last_seen)": "[^"]*"', rf'"\1": "{TIME}"', said)
+    return said
 
 
 def check_torch_keys(answer):
@@ -58,7 +62,7 @@ def check_torch_keys(answer):
 
 
 def walk_tour(text, address, folder):
-    """Runs all blocks. Returns the README with the answers that came, and the number of commands."""
+    """Runs all blocks. Returns the page with the answers that came, and the number of commands."""
     count, groups_seen = 0, False
     out = text
     for match in re.finditer(r"```console\n(.*?)```", text, re.S):
@@ -73,13 +77,11 @@ def walk_tour(text, address, folder):
             block += f"$ {command}\n" + (got + "\n" if got else "")
             count += 1
         out = out.replace(match.group(0), f"```console\n{block}```")
-    assert groups_seen, "the tour never reads param_groups"
-    return out, count
+    return out, count, groups_seen
 
 
-def main():
-    update = "--update" in sys.argv
-    path = [a for a in sys.argv[1:] if not a.startswith("--")][0]
+def check(path, update):
+    """Runs one page on a server of its own. Returns whether it says what comes."""
     with open(path, encoding="utf-8") as f:
         text = f.read()
     server = subprocess.Popen([os.environ["ADAMD_BINARY"], "--port", "0", "--log-level", "warn"],
@@ -87,18 +89,25 @@ def main():
     try:
         address = server.stdout.readline().split()[-1].split("//")[1]
         with tempfile.TemporaryDirectory() as folder:
-            came, count = walk_tour(text, address, folder)
+            came, count, groups_seen = walk_tour(text, address, folder)
     finally:
         server.send_signal(signal.SIGTERM)
         status = server.wait(timeout=30)
     assert status == 0, f"the server ended with {status}"
-    assert count >= 8, f"only {count} commands: is this the README?"
+    assert count >= 8, f"only {count} commands: is {path} such a page?"
+    assert groups_seen or os.path.basename(path) != "README.md", "the tour never reads param_groups"
     if update and came != text:
         with open(path, "w", encoding="utf-8") as f:
             f.write(came)
-    elif came != text:
-        sys.exit("the README's tour does not give what it says")
-    print(f"{count} commands gave what the README says")
+    print(f"{path}: {count} commands")
+    return update or came == text
+
+
+def main():
+    pages = [a for a in sys.argv[1:] if not a.startswith("--")]
+    assert pages, "no page is named"
+    if not all([check(path, "--update" in sys.argv) for path in pages]):
+        sys.exit("the commands do not give what the page says")
 
 
 if __name__ == "__main__":
