@@ -1,8 +1,8 @@
 """Four workers train one network on handwritten digits, in each mode of aggregation in turn: rounds
 that all wait for, buffers that nobody waits for, and steps at once unless the gradient is too old.
 In each run one worker is killed under way (SIGKILL) and started again. Checks that every gradient
-that was taken counted once, that the network has learnt to read digits, and that the rounds gave the
-bits of one process that adds the same four gradients and divides by four.
+that was taken counted once, that the network has learnt to read digits, and that the rounds gave
+the bits of one process that adds the same four gradients and divides by four.
 
     python3 train.py --adamd build/release/adamd
 """
@@ -114,8 +114,8 @@ def wait_for_round(
 
 
 def kill_in_round(optimizer: adamd.Optimizer, crew: Crew) -> None:
-    """Kills the worker while it waits for its round, which another one holds up until the victim is
-    back: it sends the same gradient again, and waits along."""
+    """Kills the worker while it waits for its round, which another one holds up until the victim
+    is back: it sends the same gradient again, and waits along."""
     crew.signal(LAGGARD, signal.SIGSTOP)
     step = wait_for_round(
         optimizer,
@@ -126,9 +126,7 @@ def kill_in_round(optimizer: adamd.Optimizer, crew: Crew) -> None:
     crew.start(VICTIM)
     # Those of the others, of the dead one (nobody looks at it until the round ends), of its repeat;
     # or the round went on, since the last gradient was under way already.
-    wait_for_round(
-        optimizer, "the repeat", lambda r: r["waiting"] == WORKERS or r["step"] > step
-    )
+    wait_for_round(optimizer, "the repeat", lambda r: r["waiting"] == WORKERS or r["step"] > step)
     crew.signal(LAGGARD, signal.SIGCONT)
 
 

@@ -1,8 +1,8 @@
-"""One worker of many, on one optimizer: computes gradients of the digits' network on its shard of the
-data and sends them, until the optimizer has taken its steps. The loop is the same in every mode of
-aggregation. train.py starts it, kills it, and starts it again.
+"""One worker of many, on one optimizer: computes gradients of the digits' network on its shard of
+the data and sends them, until the optimizer has taken its steps. The loop is the same in every mode
+of aggregation. train.py starts it, kills it, and starts it again.
 
-Prints "refused CODE" where a gradient was not taken, and "repeated" where it had been taken already.
+Prints "refused CODE" where a gradient was not taken, "repeated" where it had been taken already.
 """
 
 from __future__ import annotations
@@ -51,12 +51,13 @@ def train(optimizer: adamd.Optimizer, mine: network.Examples, shard: int, steps:
             params = optimizer.params()
             step, turn = params.step, 0
             continue
-        turn = turn + 1 if result.step == step else 0
-        params, step = result.params, result.step
-        if result.replayed:  # then the parameters are the current ones, maybe of a later step
+        if result.replayed:  # its parameters are the current ones, maybe of a later step
             print("repeated", flush=True)
             params = optimizer.params()
-            turn, step = (turn, step) if params.step == step else (0, params.step)
+            now = params.step
+        else:
+            params, now = result.params, result.step
+        step, turn = now, turn + 1 if now == step else 0
 
 
 def main() -> int:
