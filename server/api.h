@@ -143,6 +143,9 @@ bool api_none_match_names(const char *if_none_match, const char *etag);
 
 /* The workers of an optimizer. NULL: there was no memory for them. From any thread. */
 workers *api_workers_of(api_context *ctx, instance *inst);
+/* Those that wait in a round are there, however long it lasts. Before anybody asks who is gone;
+ * from the strand. */
+void api_see_waiting(instance *inst);
 /* 403 where the worker is in quarantine. From any thread. */
 bool api_check_quarantine(const api_request *rq, problem *p);
 /* A step was refused: counts it for its worker, and names that in the problem where its gradient

@@ -19,7 +19,11 @@ static uint64_t wanted(instance *inst)
     if (how->aggregation.mode != AGGREGATION_SYNC) {
         return 1;
     }
-    const uint64_t gone = how->aggregation.elastic && all != NULL ? workers_gone(all) : 0;
+    if (!how->aggregation.elastic || all == NULL) {
+        return how->aggregation.workers;
+    }
+    api_see_waiting(inst);
+    const uint64_t gone = workers_gone(all);
     return gone < how->aggregation.workers ? how->aggregation.workers - gone : 1;
 }
 

@@ -16,6 +16,19 @@ workers *api_workers_of(api_context *ctx, instance *inst)
     return known;
 }
 
+void api_see_waiting(instance *inst)
+{
+    workers *all = atomic_load(&inst->workers);
+    if (all == NULL || workers_next_gone_ms(all) != 0) {
+        return;
+    }
+    for (const contribution *c = inst->round.first; c != NULL; c = c->next) {
+        if (c->waiting != NULL) {
+            workers_waits(all, c->worker);
+        }
+    }
+}
+
 static bool is_step(const api_request *rq)
 {
     return rq->is_step && rq->instance != NULL;
@@ -59,6 +72,7 @@ bool api_get_workers(api_context *ctx, api_request *rq, reply *r, problem *p)
     if (all == NULL) {
         return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for workers within the budget");
     }
+    api_see_waiting(rq->instance);
     workers_show(all, &t);
     return reply_json(r, 200, &t, p);
 }

@@ -111,6 +111,16 @@ static worker *add(workers *w, const char *name)
     return k;
 }
 
+static void see_again(workers *w, worker *k)
+{
+    k->last_seen_ms = clock_wall_ms();
+    if (!k->in_quarantine) {
+        k->since_ms = w->now_ms();
+        queue_unlink(&w->seen, &k->entry);
+        queue_push(&w->seen, &k->entry);
+    }
+}
+
 /* The worker of that name, which is seen now; or NULL. */
 static worker *see(workers *w, const char *name)
 {
@@ -120,12 +130,7 @@ static worker *see(workers *w, const char *name)
     worker *k = find(w, name);
     k = k != NULL ? k : add(w, name);
     if (k != NULL) {
-        k->last_seen_ms = clock_wall_ms();
-        if (!k->in_quarantine) {
-            k->since_ms = w->now_ms();
-            queue_unlink(&w->seen, &k->entry);
-            queue_push(&w->seen, &k->entry);
-        }
+        see_again(w, k);
     }
     return k;
 }
@@ -159,6 +164,16 @@ void workers_stepped(workers *w, const char *name)
     worker *k = find(w, name);
     if (k != NULL) {
         k->steps++;
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+void workers_waits(workers *w, const char *name)
+{
+    pthread_mutex_lock(&w->lock);
+    worker *k = find(w, name);
+    if (k != NULL) {
+        see_again(w, k);
     }
     pthread_mutex_unlock(&w->lock);
 }

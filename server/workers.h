@@ -27,6 +27,8 @@ void workers_accepted(workers *w, const char *name, double weight, bool has_stal
                       uint64_t staleness);
 /* It went into a step. */
 void workers_stepped(workers *w, const char *name);
+/* It waits for others: seen now, where it is known. */
+void workers_waits(workers *w, const char *name);
 /* Seen now. */
 void workers_refused(workers *w, const char *name, problem_code code);
 /* Its gradient had a NaN or infinity: seen now; from `most` in a row on (0: never) it is in
