@@ -87,7 +87,8 @@ static codec_status read_member(const json_doc *doc, const struct member *m,
     char *to = (char *)out + m->offset;
     size_t place;
     uint64_t number = 0;
-    const bool null = json_type_of(value) == JSON_NULL && m->least > 0;
+    /* the default, or that it has none, is zero; but for a staleness, which may be 0 */
+    const bool null = json_type_of(value) == JSON_NULL && (m->type != MEMBER_UINT || m->least > 0);
     switch (m->type) {
     case MEMBER_UINT:
         if (!null && (json_type_of(value) != JSON_NUMBER || !numbers_uint(doc, value, &number) ||
@@ -97,20 +98,20 @@ static codec_status read_member(const json_doc *doc, const struct member *m,
         *(uint64_t *)(void *)to = number;
         return CODEC_OK;
     case MEMBER_BOOL:
-        if (json_type_of(value) != JSON_BOOL) {
+        if (!null && json_type_of(value) != JSON_BOOL) {
             return wrong(m, value, error);
         }
-        *(bool *)to = json_bool(value);
+        *(bool *)to = !null && json_bool(value);
         return CODEC_OK;
     case MEMBER_REDUCE:
-        if (!find_name(value, reduce_names, REDUCTIONS, &place)) {
+        if (!find_name(value, reduce_names, REDUCTIONS, &place) && !null) {
             return wrong(m, value, error);
         }
-        *(adam_reduction *)(void *)to = (adam_reduction)place;
+        *(adam_reduction *)(void *)to = null ? ADAM_REDUCE_MEAN : (adam_reduction)place;
         return CODEC_OK;
     case MEMBER_DAMPING: break;
     }
-    if (!find_name(value, dampings, 2, &place)) {
+    if (!find_name(value, dampings, 2, &place) && !null) {
         return wrong(m, value, error);
     }
     *(bool *)to = place == 1;
