@@ -169,14 +169,11 @@ static bool same_grad_options(const adam_grad_options *a, const adam_grad_option
 }
 
 /* Whether two bodies ask for the same settings of the step. */
-static bool same_settings(api_context *ctx, const adam_optimizer *o, tensor_body *a,
-                          const tensor_body *b)
+static bool same_settings(const adam_optimizer *o, const tensor_body *a, const tensor_body *b)
 {
-    codec_error error;
     if (a->own_grad_options != b->own_grad_options ||
         (a->overrides != NULL) != (b->overrides != NULL) ||
-        (a->own_grad_options && !same_grad_options(&a->grad_options, &b->grad_options)) ||
-        tensor_body_reread_overrides(ctx->buffers, o, a, &error) != CODEC_OK) {
+        (a->own_grad_options && !same_grad_options(&a->grad_options, &b->grad_options))) {
         return false;
     }
     for (size_t i = 0; a->overrides != NULL && i < adam_optimizer_group_count(o); i++) {
@@ -193,6 +190,7 @@ static bool check_fit(api_context *ctx, const api_request *rq, const tensor_body
     instance *inst = rq->instance;
     const aggregation *how = &inst->training.aggregation;
     contribution *first = inst->round.first;
+    codec_error error;
     if (how->mode == AGGREGATION_SYNC && round_find_worker(&inst->round, rq->worker) != NULL) {
         problem_set(p, PROBLEM_ALREADY_CONTRIBUTED,
                     "worker '%s' has sent its gradient of this round; a repeat has the same "
@@ -212,7 +210,12 @@ static bool check_fit(api_context *ctx, const api_request *rq, const tensor_body
                            "this round, and the aggregation is strict",
                            body->n, first->body.n);
     }
-    return same_settings(ctx, inst->optimizer, &first->body, body) ||
+    /* the optimizer's own may have changed since the first */
+    if (tensor_body_reread_overrides(ctx->buffers, inst->optimizer, &first->body, &error) !=
+        CODEC_OK) {
+        return problem_from_codec(p, &error);
+    }
+    return same_settings(inst->optimizer, &first->body, body) ||
            problem_set(p, PROBLEM_ROUND_CONFLICT,
                        "the param_groups or settings of gradients in the step are not those of the "
                        "first in this round");

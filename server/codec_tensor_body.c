@@ -60,13 +60,29 @@ static codec_status read_overrides(buffer_pool *pool, const json_doc *doc, const
 codec_status tensor_body_reread_overrides(buffer_pool *pool, const adam_optimizer *optimizer,
                                           tensor_body *body, codec_error *error)
 {
-    if (body->overrides == NULL) {
-        return CODEC_OK;
+    adam_grad_options settings = adam_optimizer_grad_options(optimizer);
+    codec_status st = CODEC_OK;
+    if (body->own_grad_options) {
+        st = body->file.header != NULL
+                 ? grad_options_read_metadata(pool, &body->file, &settings, error)
+                 : grad_options_read(body->doc, json_root(body->doc), "the step", &settings, error);
     }
-    buffer_drop(body->overrides_room);
-    body->overrides_room = NULL;
-    body->overrides = NULL;
-    return read_overrides(pool, body->doc, body->groups, optimizer, body, error);
+    if (st != CODEC_OK) {
+        return st;
+    }
+    if (body->overrides != NULL) {
+        tensor_body now = {0};
+        st = read_overrides(pool, body->doc, body->groups, optimizer, &now, error);
+        if (st != CODEC_OK) {
+            buffer_drop(now.overrides_room);
+            return st;
+        }
+        buffer_drop(body->overrides_room);
+        body->overrides_room = now.overrides_room;
+        body->overrides = now.overrides;
+    }
+    body->grad_options = settings;
+    return CODEC_OK;
 }
 
 static const char *const grad_option_names[] = {CODEC_GRAD_OPTION_NAMES, NULL};

@@ -32,7 +32,8 @@ codec_status tensor_body_read_json(buffer_pool *pool, const buffer *body, tensor
 codec_status tensor_body_read_safetensors(buffer_pool *pool, buffer *body, size_t max_header,
                                           tensor_body_kind kind, const adam_optimizer *optimizer,
                                           tensor_body *out, codec_error *error);
-/* Reads the overrides again, over what the options of the groups are now, where there are any. */
+/* Reads the overrides and settings again, over what the optimizer's are now. On an error the body
+ * has what it had. */
 codec_status tensor_body_reread_overrides(buffer_pool *pool, const adam_optimizer *optimizer,
                                           tensor_body *body, codec_error *error);
 void tensor_body_drop(tensor_body *b);

@@ -180,6 +180,28 @@ static void test_patch(void **state)
     }
 }
 
+/* Settings of the step are laid over what the optimizer has when the step is taken: those of the
+ * first are still those of the second after a patch of others. */
+static void test_settings_patched(void **state)
+{
+    static const char *const json =
+        "{\"grads\": {\"w\": [8]}, \"grad_scale\": 2, \"param_groups\": [{\"betas\": [0, 0.5]}]}";
+    peer *p = *state;
+    raw_reply r;
+    create_sync(p, "\"workers\": 2");
+    const int first = begin_worker(&p->server, "a", "x", json);
+    wait_for_held(p, "a", 1);
+    (void)ask_json(p, "PATCH", at("a", ""), "{\"clip_value\": 3}");
+    assert_status(p, 200);
+    (void)ask_json(p, "PATCH", at("a", "/param_groups/0"), "{\"lr\": 0.5}");
+    assert_status(p, 200);
+    end_with(begin_worker(&p->server, "a", "y", json), &r, 200);
+    assert_text(r.body, "\"params\": {\"w\": [0.5]}");
+    end_with(first, &r, 200);
+    (void)get(p, at("a", "/state/w?data=all"));
+    assert_has(p, 200, "\"data\": [3]}, \"exp_avg_sq\"");
+}
+
 /* An optimizer that is given other parameters, another state or more groups drops the gradients
  * that were of the old ones; those that wait are told, and so is who waits at one that is removed.
  */
@@ -289,6 +311,7 @@ int main(void)
         cmocka_unit_test(test_elastic),
         cmocka_unit_test(test_waiting_is_there),
         cmocka_unit_test_setup(test_patch, clear),
+        cmocka_unit_test_setup(test_settings_patched, clear),
         cmocka_unit_test_setup(test_rewritten, clear),
         cmocka_unit_test_setup(test_buffered_rewritten, clear),
         cmocka_unit_test(test_drain),
