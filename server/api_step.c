@@ -5,6 +5,9 @@
 
 #include "api_step.h"
 
+/* Gradients of more bytes than this are not reduced on a connection's thread. */
+#define INLINE_ROUND_MAX ((size_t)5 << 20)
+
 void step_publish(api_context *ctx, instance *inst, const outgoing *out)
 {
     const size_t n = adam_optimizer_param_count(inst->optimizer);
@@ -271,6 +274,17 @@ static bool check_worker(const api_request *rq, problem *p)
     return false;
 }
 
+/* Whether the request has to be worked on elsewhere than on its connection's thread: it may wait
+ * for others, or has the gradients of others to reduce beside its own. */
+static bool must_suspend(const api_request *rq)
+{
+    const instance *inst = rq->instance;
+    const aggregation *how = &inst->training.aggregation;
+    return !rq->may_wait && (how->mode == AGGREGATION_SYNC ||
+                             (how->mode == AGGREGATION_BUFFERED && inst->round.n + 1 >= how->size &&
+                              inst->round.n * rq->body->length > INLINE_ROUND_MAX));
+}
+
 bool api_step(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
     codec_error error;
@@ -279,7 +293,7 @@ bool api_step(api_context *ctx, api_request *rq, reply *r, problem *p)
     bool answered = false;
     const training *how = &rq->instance->training;
     const aggregation_mode mode = how->aggregation.mode;
-    if (mode == AGGREGATION_SYNC && !rq->may_wait) {
+    if (must_suspend(rq)) {
         r->wait = REPLY_SUSPEND_FIRST;
         return true;
     }

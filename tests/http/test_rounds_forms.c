@@ -265,6 +265,34 @@ static void test_memory(void **state)
     serve_end(&p);
 }
 
+/* The last gradient of a large buffer reduces them all, which others on its thread need not wait
+ * for; it is answered as any other. */
+static void test_large_buffer(void **state)
+{
+    enum { N = 1000000, SIZE = 4 };
+    static float w[N];
+    peer *p = *state;
+    raw_reply r;
+    for (size_t i = 0; i < N; i++) {
+        w[i] = 1;
+    }
+    const adamd_tensor t = vector32("w", w, N);
+    create(
+        p, "a",
+        "{\"params\": {\"w\": {\"shape\": [1000000]}}, \"aggregation\": {\"mode\": \"buffered\", "
+        "\"size\": 4, \"reduce\": \"sum\"}}");
+    for (unsigned i = 1; i <= 2 * SIZE; i++) {
+        char line[96];
+        (void)snprintf(line, sizeof line, "Prefer: return=minimal\r\nIdempotency-Key: %u\r\n", i);
+        end_with(begin_tensors(&p->server, "a", line, file_of(&t, 1, NULL, NULL)), &r,
+                 i % SIZE == 0 ? 204 : 202);
+        wait_for_held(p, "a", i % SIZE);
+        assert_step_of(p, "a", i / SIZE);
+    }
+    (void)get(p, at("a", "/history"));
+    assert_has(p, 200, "\"grad_norm\": 4000, ");
+}
+
 /* Rounds, keys and workers, of which some are open when the optimizer goes. */
 static void test_memory_is_back(void **state)
 {
@@ -323,6 +351,7 @@ int main(void)
         cmocka_unit_test_setup(test_forms, clear),
         cmocka_unit_test_setup(test_buffered_forms, clear),
         cmocka_unit_test_setup(test_types, clear),
+        cmocka_unit_test_setup(test_large_buffer, clear),
         cmocka_unit_test(test_memory),
         cmocka_unit_test_setup(test_memory_is_back, clear),
     };
