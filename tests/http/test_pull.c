@@ -209,6 +209,30 @@ static void test_many(void **state)
     serve_end(&p);
 }
 
+/* Waiting is not being slow: --timeout is for those who keep the server waiting. */
+static void test_longer_than_timeout(void **state)
+{
+    static const char *const options[] = {"--timeout", "1", NULL};
+    (void)state;
+    peer p;
+    raw_reply r;
+    serve(&p, options);
+    create(&p, "a",
+           "{\"params\": {\"w\": [1]}, \"lr\": 0, \"aggregation\": {\"mode\": \"sync\", "
+           "\"workers\": 2}}");
+    const int pull = begin_get(&p.server, at("a", "/params?wait=20"), "");
+    const int worker = begin_worker(&p.server, "a", "x", one);
+    sleep_ms(2500);
+    peer_close(&p); /* whose connection was idle for too long */
+    const server s = p.server;
+    peer_open(&p, s.url);
+    p.server = s;
+    end_with(begin_worker(&p.server, "a", "y", one), &r, 200);
+    end_with(worker, &r, 200);
+    end_with(pull, &r, 200);
+    serve_end(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +243,7 @@ int main(void)
         cmocka_unit_test_setup(test_rounds, clear),
         cmocka_unit_test_setup(test_removed, clear),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_longer_than_timeout),
     };
     return cmocka_run_group_tests(tests, peer_with_server, peer_and_server_end);
 }

@@ -151,6 +151,24 @@ static void test_union(void **state)
     assert_has(p, 200, "\"step\": 0");
 }
 
+/* Scalars and empty tensors are parameters like others. */
+static void test_no_numbers(void **state)
+{
+    static const char *const grads[] = {"{\"grads\": {\"w\": []}}",
+                                        "{\"grads\": {\"s\": 3, \"w\": []}}"};
+    peer *p = *state;
+    raw_reply r;
+    create_still(p, "a", "\"w\": {\"shape\": [0]}, \"s\": 1", "\"mode\": \"sync\", \"workers\": 2");
+    for (size_t i = 0; i < COUNT(grads); i++) {
+        const int first = begin_worker(&p->server, "a", "1", grads[i]);
+        wait_for_held(p, "a", 1);
+        end_with(begin_worker(&p->server, "a", "2", grads[i]), &r, 200);
+        assert_text(r.body,
+                    i == 0 ? "\"params\": {\"w\": []}" : "\"params\": {\"w\": [], \"s\": 1}");
+        end_with(first, &r, 200);
+    }
+}
+
 /* A strict round refuses other parameters than those of its first gradient. */
 static void test_strict(void **state)
 {
@@ -313,6 +331,7 @@ int main(void)
         cmocka_unit_test_setup(test_based_on, clear),
         cmocka_unit_test_setup(test_hang_up, clear),
         cmocka_unit_test_setup(test_union, clear),
+        cmocka_unit_test_setup(test_no_numbers, clear),
         cmocka_unit_test_setup(test_strict, clear),
         cmocka_unit_test_setup(test_settings, clear),
         cmocka_unit_test_setup(test_buffered, clear),

@@ -303,6 +303,46 @@ static void test_drain(void **state)
     assert_true(now() - begin < 5);
 }
 
+/* Nor does it matter what comes at the same moment: time, a last gradient, a change. */
+static void test_drain_at_once(void **state)
+{
+    enum { TIMES = 20, ROUNDS = 4, PARTS = 3 };
+    (void)state;
+    for (unsigned i = 0; i < TIMES; i++) {
+        peer p;
+        int sockets[ROUNDS][PARTS];
+        serve(&p, NULL);
+        for (unsigned k = 0; k < ROUNDS; k++) {
+            char json[256];
+            char name[2] = {(char)('a' + k), '\0'};
+            (void)snprintf(json, sizeof json,
+                           "{\"params\": {\"w\": [1]}, \"aggregation\": {\"mode\": \"sync\", "
+                           "\"workers\": 3, \"quorum\": %u, \"timeout_ms\": %u}}",
+                           k + 1 < PARTS ? k + 1 : 2, 10 + i / 2 + k);
+            create(&p, name, json);
+        }
+        for (unsigned k = 0; k < ROUNDS * PARTS; k++) {
+            char name[2] = {(char)('a' + k % ROUNDS), '\0'};
+            char worker[32];
+            (void)snprintf(worker, sizeof worker, "w%u", k / ROUNDS);
+            sockets[k % ROUNDS][k / ROUNDS] =
+                k / ROUNDS == 0 ? begin_get(&p.server, at(name, "/params?wait=1"), "")
+                                : begin_worker(&p.server, name, worker, one);
+        }
+        sleep_ms(i);
+        assert_int_equal(kill(p.server.pid, SIGTERM), 0);
+        for (unsigned k = 0; k < ROUNDS * PARTS; k++) {
+            raw_reply r;
+            end_request(sockets[k % ROUNDS][k / ROUNDS], &r);
+            if (r.status != 200 && r.status != 503 && r.status != 409 && r.status != 0) {
+                fail_msg("%s", r.text);
+            }
+        }
+        peer_close(&p);
+        server_join(&p.server);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +355,7 @@ int main(void)
         cmocka_unit_test_setup(test_rewritten, clear),
         cmocka_unit_test_setup(test_buffered_rewritten, clear),
         cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_drain_at_once),
     };
     return cmocka_run_group_tests(tests, peer_with_server, peer_and_server_end);
 }
