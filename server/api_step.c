@@ -1,9 +1,9 @@
 /* api_step.c: one optimizer step: gradients in, updated parameters out, in one buffer. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "api_step.h"
+#include "path.h"
 
 /* Gradients of more bytes than this are not reduced on a connection's thread. */
 #define INLINE_ROUND_MAX ((size_t)5 << 20)
@@ -190,18 +190,23 @@ static bool check_key(api_context *ctx, api_request *rq, admission *a, bool *ans
 /* Of an async optimizer: the step in an If-Match, whose epoch must be the current one. */
 static bool step_of_if_match(api_request *rq, const optimizer_info *info, problem *p)
 {
-    unsigned long long epoch;
-    unsigned long long based_on;
-    char end;
-    if (sscanf(rq->if_match, " \"e%20llu-s%20llu\"%c", &epoch, &based_on, &end) != 2 ||
-        epoch != info->epoch || based_on > info->step) {
-        char etag[64];
-        api_etag(info, etag, sizeof etag);
-        return api_check_if_match(rq->if_match, etag, p);
+    char etag[64];
+    problem no_match;
+    size_t step = 0;
+    const char *end = strstr(rq->if_match, "-s");
+    const char *digits = end != NULL ? end + 2 : "";
+    if (path_number(digits, strspn(digits, "0123456789"), info->step, &step)) {
+        optimizer_info then = *info;
+        then.step = step;
+        api_etag(&then, etag, sizeof etag);
+        if (api_check_if_match(rq->if_match, etag, &no_match)) {
+            rq->has_based_on = true;
+            rq->based_on = step;
+            return true;
+        }
     }
-    rq->has_based_on = true;
-    rq->based_on = based_on;
-    return true;
+    api_etag(info, etag, sizeof etag);
+    return api_check_if_match(rq->if_match, etag, p);
 }
 
 static bool refuse_based_on(const api_request *rq, problem_code code, const optimizer_info *info,
