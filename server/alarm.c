@@ -1,5 +1,5 @@
-/* alarm.c: a list of times, and a thread that sleeps until the next one. Few are set at a time: one
- * for each optimizer that somebody waits at. */
+/* alarm.c: a list of times. Few are set at a time: one for each optimizer that somebody waits at.
+ */
 #include "alarm.h"
 
 #include <stddef.h>
@@ -8,13 +8,13 @@
 #include "clock.h"
 
 struct alarm_clock {
+    ticker *ticker;
+    ticker_entry ticks;
     executor *jobs;
     pthread_mutex_t lock;
-    pthread_cond_t changed;
     alarm_entry *first;
-    uint64_t wakes; /* when the thread does */
-    bool stopping, stopped;
-    pthread_t thread;
+    uint64_t next_tick; /* as far as the ticker knows, or is being told */
+    bool stopped;
 };
 
 uint64_t alarm_now(void)
@@ -65,56 +65,37 @@ static uint64_t ring_due(alarm_clock *c)
     return next_due;
 }
 
-static void *clock_main(void *argument)
+static int64_t tick(void *context)
 {
-    alarm_clock *c = argument;
+    alarm_clock *c = context;
     pthread_mutex_lock(&c->lock);
-    while (!c->stopping) {
-        c->wakes = ring_due(c);
-        if (c->wakes == ALARM_NEVER) {
-            pthread_cond_wait(&c->changed, &c->lock);
-        } else {
-            const struct timespec until = {.tv_sec = (time_t)(c->wakes / 1000),
-                                           .tv_nsec = (long)(c->wakes % 1000) * 1000000};
-            (void)pthread_cond_timedwait(&c->changed, &c->lock, &until);
-        }
-    }
+    const uint64_t next = ring_due(c);
+    c->next_tick = next;
     pthread_mutex_unlock(&c->lock);
-    return NULL;
+    return (int64_t)next;
 }
 
-alarm_clock *alarm_clock_create(executor *jobs)
+alarm_clock *alarm_clock_create(ticker *t, executor *jobs)
 {
     alarm_clock *c = calloc(1, sizeof *c);
     if (c == NULL) {
         return NULL;
     }
-    pthread_condattr_t monotonic;
+    c->ticker = t;
+    c->ticks.tick = tick;
+    c->ticks.context = c;
     c->jobs = jobs;
     pthread_mutex_init(&c->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    c->stopped = pthread_create(&c->thread, NULL, clock_main, c) != 0;
-    if (c->stopped) {
-        alarm_clock_free(c);
-        return NULL;
-    }
+    ticker_add(t, &c->ticks);
     return c;
 }
 
 void alarm_clock_stop(alarm_clock *c)
 {
-    if (c->stopped) {
-        return;
+    if (c != NULL && !c->stopped) {
+        ticker_remove(c->ticker, &c->ticks);
+        c->stopped = true;
     }
-    pthread_mutex_lock(&c->lock);
-    c->stopping = true;
-    pthread_cond_signal(&c->changed);
-    pthread_mutex_unlock(&c->lock);
-    pthread_join(c->thread, NULL);
-    c->stopped = true;
 }
 
 void alarm_clock_free(alarm_clock *c)
@@ -123,7 +104,6 @@ void alarm_clock_free(alarm_clock *c)
         return;
     }
     alarm_clock_stop(c);
-    pthread_cond_destroy(&c->changed);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
@@ -147,8 +127,9 @@ void alarm_set(alarm_clock *c, alarm_entry *a, uint64_t due)
             c->first->previous = a;
         }
         c->first = a;
-        if (due < c->wakes) {
-            pthread_cond_signal(&c->changed);
+        if (due < c->next_tick) {
+            c->next_tick = due;
+            ticker_ring(c->ticker, &c->ticks);
         }
     }
     pthread_mutex_unlock(&c->lock);

@@ -5,10 +5,11 @@
 #include <stdint.h>
 
 #include "executor.h"
+#include "ticker.h"
 
 typedef struct alarm_clock alarm_clock;
 
-#define ALARM_NEVER UINT64_MAX
+#define ALARM_NEVER ((uint64_t)TICKER_NEVER)
 
 /* One of a strand, which outlives it while it is set. The caller fills the members down to
  * `due`, which is ALARM_NEVER, and zeroes the others. */
@@ -27,11 +28,11 @@ typedef struct alarm_entry {
     struct alarm_entry *previous, *next;
 } alarm_entry;
 
-/* A clock with a thread of its own, whose jobs run on `jobs`. NULL: no memory or thread. */
-alarm_clock *alarm_clock_create(executor *jobs);
-/* Ends the thread: nothing begins to ring from now on. */
+/* A clock that the ticker drives, whose jobs run on `jobs`. NULL: no memory. */
+alarm_clock *alarm_clock_create(ticker *t, executor *jobs);
+/* Nothing begins to ring from now on. NULL is allowed. */
 void alarm_clock_stop(alarm_clock *c);
-/* Stops it, and frees it when no entry is set. NULL is allowed. */
+/* Stops it, and frees it when no entry is set any more. NULL is allowed. */
 void alarm_clock_free(alarm_clock *c);
 
 /* Milliseconds of a clock that only goes forward. */

@@ -15,6 +15,7 @@
 #include "registry.h"
 #include "reply.h"
 #include "stream.h"
+#include "ticker.h"
 
 /* Parameters of at least this many bytes stay published for the next reader; smaller ones are as
  * quickly copied, and would fill the budget with half-empty buffers. */
@@ -39,6 +40,7 @@ typedef struct api_context {
     adam_pool *pool;          /* for large steps */
     adam_allocator allocator; /* optimizer state, from the budget */
     adam_allocator scratch;   /* what a step needs until its end, in reused buffers */
+    ticker *ticker;           /* of the next two, and of the deadlines of connections */
     stream_hub *streams;
     alarm_clock *alarms;
     executor *jobs;

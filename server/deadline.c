@@ -1,4 +1,4 @@
-/* deadline.c: a list of sockets with a time each, and a thread that shuts down the late ones. Their
+/* deadline.c: a list of sockets with a time each, of which the late ones are shut down. Their
  * connections then end as if the client had gone. */
 #include "deadline.h"
 
@@ -10,9 +10,12 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
 
-#define NEVER INT64_MAX
+#include "clock.h"
+
+#define NEVER   INT64_MAX
+#define LOOK_MS 250 /* from one look at all to the next */
+#define LOOK_AT 256 /* at a time: asking a socket takes a microsecond */
 
 struct deadline {
     int socket;
@@ -25,20 +28,19 @@ struct deadline {
 };
 
 struct deadline_watch {
+    ticker *ticker;
+    ticker_entry ticks;
     unsigned seconds;
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    bool stopping;
+    int64_t next_look;    /* at all */
+    pthread_mutex_t lock; /* of the list, and of `looking` */
     deadline *first;
+    deadline *looking; /* the next one of a look that is under way; NULL: none is */
 };
 
 static int64_t now_ms(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC_COARSE,
-                  &t); /* a few milliseconds late, and five times as cheap */
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    /* a few milliseconds late, and five times as cheap */
+    return clock_read_ms(CLOCK_MONOTONIC_COARSE);
 }
 
 /* Whether the other side has ended, and nothing that it sent is left to read. */
@@ -50,61 +52,54 @@ static bool has_gone(int socket)
            ioctl(socket, FIONREAD, &unread) == 0 && unread == 0;
 }
 
-static void shut_late(deadline_watch *w)
+static void look_at(deadline *d, int64_t now)
 {
-    const int64_t now = now_ms();
-    for (deadline *d = w->first; d != NULL; d = d->after) {
-        /* twice, since the last bytes may just be on their way to the work */
-        const bool gone = atomic_load(&d->reading) && has_gone(d->socket);
-        const bool shut = atomic_load(&d->at) <= now || (gone && d->seemed_gone);
-        d->seemed_gone = gone;
-        if (shut) {
-            atomic_store(&d->at, NEVER);
-            atomic_store(&d->reading, false);
-            (void)shutdown(d->socket, SHUT_RDWR);
-            if (d->shut != NULL) {
-                d->shut(d->context);
-            }
+    /* twice, since the last bytes may just be on their way to the work */
+    const bool gone = atomic_load(&d->reading) && has_gone(d->socket);
+    const bool shut = atomic_load(&d->at) <= now || (gone && d->seemed_gone);
+    d->seemed_gone = gone;
+    if (shut) {
+        atomic_store(&d->at, NEVER);
+        atomic_store(&d->reading, false);
+        (void)shutdown(d->socket, SHUT_RDWR);
+        if (d->shut != NULL) {
+            d->shut(d->context);
         }
     }
 }
 
-static void *watch(void *argument)
+/* Looks at some, and goes on with the others when it is called again. */
+static int64_t tick(void *context)
 {
-    deadline_watch *w = argument;
+    deadline_watch *w = context;
+    const int64_t now = now_ms();
     pthread_mutex_lock(&w->lock);
-    while (!w->stopping) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += 250000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&w->wake, &w->lock, &until);
-        shut_late(w);
+    if (w->looking == NULL) {
+        w->looking = w->first;
+        w->next_look = clock_ms() + LOOK_MS;
     }
+    for (int i = 0; i < LOOK_AT && w->looking != NULL; i++) {
+        deadline *d = w->looking;
+        w->looking = d->after;
+        look_at(d, now);
+    }
+    const int64_t next = w->looking != NULL ? now : w->next_look;
     pthread_mutex_unlock(&w->lock);
-    return NULL;
+    return next;
 }
 
-deadline_watch *deadline_watch_create(unsigned seconds)
+deadline_watch *deadline_watch_create(ticker *t, unsigned seconds)
 {
     deadline_watch *w = calloc(1, sizeof *w);
     if (w == NULL) {
         return NULL;
     }
+    w->ticker = t;
+    w->ticks.tick = tick;
+    w->ticks.context = w;
     w->seconds = seconds;
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
     pthread_mutex_init(&w->lock, NULL);
-    if (pthread_create(&w->thread, NULL, watch, w) != 0) {
-        pthread_cond_destroy(&w->wake);
-        pthread_mutex_destroy(&w->lock);
-        free(w);
-        return NULL;
-    }
+    ticker_add(t, &w->ticks);
     return w;
 }
 
@@ -113,12 +108,7 @@ void deadline_watch_free(deadline_watch *w)
     if (w == NULL) {
         return;
     }
-    pthread_mutex_lock(&w->lock);
-    w->stopping = true;
-    pthread_cond_signal(&w->wake);
-    pthread_mutex_unlock(&w->lock);
-    pthread_join(w->thread, NULL);
-    pthread_cond_destroy(&w->wake);
+    ticker_remove(w->ticker, &w->ticks);
     pthread_mutex_destroy(&w->lock);
     free(w);
 }
@@ -147,6 +137,9 @@ void deadline_remove(deadline_watch *w, deadline *d)
         return;
     }
     pthread_mutex_lock(&w->lock);
+    if (w->looking == d) {
+        w->looking = d->after;
+    }
     if (d->before != NULL) {
         d->before->after = d->after;
     } else {

@@ -5,15 +5,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "ticker.h"
+
 /* A connection may move a second's worth of this many bytes for each second over the timeout. */
 #define DEADLINE_BYTES_PER_SECOND ((size_t)64 << 10)
 
 typedef struct deadline_watch deadline_watch;
 typedef struct deadline deadline;
 
-/* A watch, with a thread of its own. `seconds`: the timeout. NULL: no memory or thread. */
-deadline_watch *deadline_watch_create(unsigned seconds);
-/* All connections must be gone. */
+/* A watch that the ticker drives. `seconds`: the timeout. NULL: no memory. */
+deadline_watch *deadline_watch_create(ticker *t, unsigned seconds);
+/* All connections must be gone. NULL is allowed. */
 void deadline_watch_free(deadline_watch *w);
 
 /* Watches a socket from now on; it has one timeout of time. NULL: no memory. */
@@ -31,7 +33,7 @@ void deadline_reading(deadline *d, bool reading);
 void deadline_pause(deadline *d);
 /* Ends its time now. */
 void deadline_expire(deadline *d);
-/* Calls `shut` from the watch's thread when it has shut the socket down: a connection that is
+/* Calls `shut` from the ticker's thread when it has shut the socket down: a connection that is
  * suspended does not notice. NULL: no more; then no call is under way when this returns. */
 void deadline_on_shut(deadline_watch *w, deadline *d, void (*shut)(void *context), void *context);
 

@@ -506,10 +506,10 @@ http_server *http_start(api_context *ctx, executor *jobs, int listen_socket, cha
         *s = (http_server){0};
         s->ctx = ctx;
         s->jobs = jobs;
-        s->watch = deadline_watch_create(ctx->config->timeout);
+        s->watch = deadline_watch_create(ctx->ticker, ctx->config->timeout);
     }
     if (s == NULL || s->watch == NULL) {
-        (void)snprintf(error, error_size, "no memory or threads for the HTTP server");
+        (void)snprintf(error, error_size, "no memory for the HTTP server");
         goto failed;
     }
     const unsigned pool = ctx->config->threads > 1 ? ctx->config->threads : 0;

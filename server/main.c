@@ -163,12 +163,15 @@ int main(int argc, char **argv)
     int status = EXIT_START;
     api_context ctx = {.config = &c, .memory = memory_create(c.max_memory)};
     ctx.buffers = ctx.memory != NULL ? buffer_pool_create(ctx.memory) : NULL;
-    ctx.streams = stream_hub_create(c.heartbeat);
     ctx.allocator = (adam_allocator){state_alloc, state_release, ctx.memory};
     ctx.scratch = (adam_allocator){scratch_alloc, scratch_release, ctx.buffers};
     executor *jobs = executor_create(c.threads);
     ctx.jobs = jobs;
-    ctx.alarms = jobs != NULL ? alarm_clock_create(jobs) : NULL;
+    ctx.ticker = ticker_create();
+    if (ctx.ticker != NULL && jobs != NULL) {
+        ctx.streams = stream_hub_create(ctx.ticker, c.heartbeat);
+        ctx.alarms = alarm_clock_create(ctx.ticker, jobs);
+    }
     if (ctx.buffers != NULL && jobs != NULL) {
         ctx.registry = registry_create(ctx.memory, jobs, ctx.buffers, c.history);
     }
@@ -178,12 +181,11 @@ int main(int argc, char **argv)
     } else {
         status = serve(&ctx, jobs, &signals);
     }
-    if (ctx.alarms != NULL) {
-        alarm_clock_stop(ctx.alarms);
-    }
+    alarm_clock_stop(ctx.alarms); /* it gives jobs, and jobs set alarms */
     executor_free(jobs);
     alarm_clock_free(ctx.alarms);
     stream_hub_free(ctx.streams);
+    ticker_free(ctx.ticker);
     adam_pool_free(ctx.pool);
     registry_free(ctx.registry);
     buffer_pool_free(ctx.buffers);

@@ -1,11 +1,12 @@
-/* stream.c: the hub's thread, and histories as server-sent events. */
+/* stream.c: who is woken when, and histories as server-sent events. */
 #include "stream.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "clock.h"
 
 #define BEGINNING "retry: %d\n\n"
 #define HEARTBEAT ": heartbeat\n\n"
@@ -29,24 +30,14 @@ struct listener {
 };
 
 struct stream_hub {
-    int64_t heartbeat; /* milliseconds */
-    pthread_t thread;
+    ticker *ticker;
+    ticker_entry ticks;   /* rung without the lock, so that who rings never waits for the list */
+    int64_t heartbeat;    /* milliseconds */
     pthread_mutex_t lock; /* of the list, and of what listeners have under it */
     listener *first;
     unsigned count;
     bool ending;
-    /* The bell has a lock of its own, so that who rings never waits for the list. */
-    pthread_mutex_t bell_lock;
-    pthread_cond_t bell;
-    bool rung, stopping;
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* ---- the hub ---- */
 
@@ -78,59 +69,32 @@ static int64_t look_at(listener *l, int64_t now)
     return l->suspended ? due : now + l->hub->heartbeat;
 }
 
-/* Waits for the bell, or until a time. False: the hub stops. */
-static bool wait_for_bell(stream_hub *hub, int64_t until)
+static int64_t tick(void *context)
 {
-    const struct timespec t = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
-    pthread_mutex_lock(&hub->bell_lock);
-    int status = 0;
-    while (!hub->rung && !hub->stopping && status == 0) {
-        status = pthread_cond_timedwait(&hub->bell, &hub->bell_lock, &t);
+    stream_hub *hub = context;
+    const int64_t now = clock_ms();
+    int64_t next = now + hub->heartbeat;
+    pthread_mutex_lock(&hub->lock);
+    for (listener *l = hub->first; l != NULL; l = l->after) {
+        const int64_t due = look_at(l, now);
+        next = due < next ? due : next;
     }
-    hub->rung = false;
-    const bool go_on = !hub->stopping;
-    pthread_mutex_unlock(&hub->bell_lock);
-    return go_on;
+    pthread_mutex_unlock(&hub->lock);
+    return next;
 }
 
-static void *thread_main(void *argument)
-{
-    stream_hub *hub = argument;
-    int64_t next = now_ms() + hub->heartbeat;
-    while (wait_for_bell(hub, next)) {
-        const int64_t now = now_ms();
-        next = now + hub->heartbeat;
-        pthread_mutex_lock(&hub->lock);
-        for (listener *l = hub->first; l != NULL; l = l->after) {
-            const int64_t due = look_at(l, now);
-            next = due < next ? due : next;
-        }
-        pthread_mutex_unlock(&hub->lock);
-    }
-    return NULL;
-}
-
-stream_hub *stream_hub_create(unsigned heartbeat_seconds)
+stream_hub *stream_hub_create(ticker *t, unsigned heartbeat_seconds)
 {
     stream_hub *hub = calloc(1, sizeof *hub);
     if (hub == NULL) {
         return NULL;
     }
+    hub->ticker = t;
+    hub->ticks.tick = tick;
+    hub->ticks.context = hub;
     hub->heartbeat = (int64_t)heartbeat_seconds * 1000;
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&hub->bell, &attributes);
-    pthread_condattr_destroy(&attributes);
     pthread_mutex_init(&hub->lock, NULL);
-    pthread_mutex_init(&hub->bell_lock, NULL);
-    if (pthread_create(&hub->thread, NULL, thread_main, hub) != 0) {
-        pthread_cond_destroy(&hub->bell);
-        pthread_mutex_destroy(&hub->lock);
-        pthread_mutex_destroy(&hub->bell_lock);
-        free(hub);
-        return NULL;
-    }
+    ticker_add(t, &hub->ticks);
     return hub;
 }
 
@@ -139,14 +103,8 @@ void stream_hub_free(stream_hub *hub)
     if (hub == NULL) {
         return;
     }
-    pthread_mutex_lock(&hub->bell_lock);
-    hub->stopping = true;
-    pthread_cond_signal(&hub->bell);
-    pthread_mutex_unlock(&hub->bell_lock);
-    pthread_join(hub->thread, NULL);
-    pthread_cond_destroy(&hub->bell);
+    ticker_remove(hub->ticker, &hub->ticks);
     pthread_mutex_destroy(&hub->lock);
-    pthread_mutex_destroy(&hub->bell_lock);
     free(hub);
 }
 
@@ -172,15 +130,9 @@ unsigned stream_hub_count(stream_hub *hub)
 
 void stream_notify(stream_hub *hub, const history *h)
 {
-    if (history_listeners(h) == 0) {
-        return;
+    if (history_listeners(h) > 0) {
+        ticker_ring(hub->ticker, &hub->ticks);
     }
-    pthread_mutex_lock(&hub->bell_lock);
-    if (!hub->rung) {
-        hub->rung = true;
-        pthread_cond_signal(&hub->bell);
-    }
-    pthread_mutex_unlock(&hub->bell_lock);
 }
 
 /* ---- a listener ---- */
@@ -197,7 +149,7 @@ listener *stream_listen(stream_hub *hub, history *h, buffer_pool *pool, const st
     l->waiting_text.pool = pool;
     l->start = *start;
     atomic_store(&l->place, start->place);
-    atomic_store(&l->last_bytes, now_ms());
+    atomic_store(&l->last_bytes, clock_ms());
     history_listen(h, true);
     pthread_mutex_lock(&hub->lock);
     l->after = hub->first;
@@ -339,7 +291,7 @@ static size_t take(listener *l, char *to, size_t room)
     if (n > 0) {
         memcpy(to, l->waiting_text.buffer->data + l->sent, n);
         l->sent += n;
-        atomic_store(&l->last_bytes, now_ms());
+        atomic_store(&l->last_bytes, clock_ms());
     }
     if (n == left) { /* an idle listener holds no buffer */
         text_drop(&l->waiting_text);

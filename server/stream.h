@@ -1,7 +1,7 @@
 /* stream.h: listeners to the steps of an optimizer, and what they are sent: server-sent events.
  * Sees no sockets: a listener is a place in a history, a few bytes, and calls that its owner gives.
  *
- * A step tells the hub with one call that costs next to nothing; a thread of the hub wakes the
+ * A step tells the hub with one call that costs next to nothing; the ticker's thread wakes the
  * listeners that wait, and sends heartbeats. Nobody waits for a listener: one that falls out of the
  * history is cut off. */
 #ifndef ADAMD_STREAM_H
@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "history.h"
+#include "ticker.h"
 
 #define STREAM_RETRY_MS 3000 /* after which a client is asked to come back */
 
@@ -26,9 +27,9 @@ typedef struct listener_calls {
     void *context;
 } listener_calls;
 
-/* A hub with a thread of its own. NULL: no memory or thread. */
-stream_hub *stream_hub_create(unsigned heartbeat_seconds);
-/* All listeners must be gone. */
+/* A hub that the ticker drives. NULL: no memory. */
+stream_hub *stream_hub_create(ticker *t, unsigned heartbeat_seconds);
+/* All listeners must be gone. NULL is allowed. */
 void stream_hub_free(stream_hub *hub);
 /* Ends all streams, and from now on every new one at once: after it, nobody is suspended. */
 void stream_hub_end(stream_hub *hub);

@@ -23,6 +23,7 @@
 typedef struct fixture {
     memory *memory;
     buffer_pool *pool;
+    ticker *ticker;
     stream_hub *hub;
     history *history;
 } fixture;
@@ -44,7 +45,9 @@ static fixture *begin(unsigned heartbeat, size_t steps)
     assert_non_null(f);
     f->memory = memory_create(16 * MIB);
     f->pool = buffer_pool_create(f->memory);
-    f->hub = stream_hub_create(heartbeat);
+    f->ticker = ticker_create();
+    assert_non_null(f->ticker);
+    f->hub = stream_hub_create(f->ticker, heartbeat);
     f->history = history_create(f->memory, steps);
     assert_non_null(f->hub);
     return f;
@@ -53,6 +56,7 @@ static fixture *begin(unsigned heartbeat, size_t steps)
 static void end(fixture *f)
 {
     stream_hub_free(f->hub);
+    ticker_free(f->ticker);
     history_drop(f->history);
     buffer_pool_free(f->pool);
     assert_int_equal(memory_used(f->memory), 0);
