@@ -1,5 +1,4 @@
-/* alarm.c: a list of times. Few are set at a time: one for each optimizer that somebody waits at.
- */
+/* alarm.c: a list of times. Few are set at once: one for each optimizer that somebody waits at. */
 #include "alarm.h"
 
 #include <stddef.h>

@@ -92,6 +92,36 @@ static void test_slow(void **state)
     server_stop(&s);
 }
 
+/* More of them than are looked at in one go, each with a byte for libmicrohttpd's own clock: all
+ * are closed. */
+static void test_many_slow(void **state)
+{
+    enum { MANY = 600 };
+    static const char *const options[] = {"--timeout", "1", NULL};
+    static int sockets[MANY];
+    (void)state;
+    server s;
+    server_start(&s, options);
+    for (int i = 0; i < MANY; i++) {
+        sockets[i] = raw_connect(&s);
+        assert_true(raw_send_text(sockets[i], "GET /livez HTTP/1.1\r\nHost: x\r\nX: "));
+    }
+    int open = MANY;
+    const double until = now() + SECONDS;
+    while (open > 0 && now() < until) {
+        for (int i = 0; i < MANY; i++) {
+            if (sockets[i] >= 0 && (!raw_send(sockets[i], "a", 1) || is_closed(sockets[i]))) {
+                (void)close(sockets[i]);
+                sockets[i] = -1;
+                open--;
+            }
+        }
+        sleep_ms(50);
+    }
+    assert_int_equal(open, 0);
+    server_stop(&s);
+}
+
 /* A client that does not take its reply is left. */
 static void test_reader_that_stops(void **state)
 {
@@ -147,6 +177,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_many_slow),
         cmocka_unit_test(test_reader_that_stops),
         cmocka_unit_test(test_long_connection),
     };
