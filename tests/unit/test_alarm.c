@@ -77,6 +77,7 @@ static void wait_rung(bell *b, unsigned times)
 }
 
 typedef struct fixture {
+    ticker *ticker;
     executor *jobs;
     alarm_clock *clock;
 } fixture;
@@ -85,7 +86,9 @@ static void begin(fixture *f)
 {
     f->jobs = executor_create(2);
     assert_non_null(f->jobs);
-    f->clock = alarm_clock_create(f->jobs);
+    f->ticker = ticker_create();
+    assert_non_null(f->ticker);
+    f->clock = alarm_clock_create(f->ticker, f->jobs);
     assert_non_null(f->clock);
 }
 
@@ -94,6 +97,7 @@ static void end(fixture *f)
     alarm_clock_stop(f->clock);
     executor_free(f->jobs);
     alarm_clock_free(f->clock);
+    ticker_free(f->ticker);
 }
 
 static void test_rings(void **state)
