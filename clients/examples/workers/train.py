@@ -33,7 +33,7 @@ from worker import batch_of, shard_of  # noqa: E402
 
 WORKERS = 4
 VICTIM, LAGGARD = 2, 1  # the worker that is killed, and the one that is late then
-LR = 0.01
+LR = 0.005
 WANTED = 0.9  # accuracy on the held-out digits
 LIMIT_S = 60.0  # for one run
 
