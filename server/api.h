@@ -63,6 +63,8 @@ struct route;
 typedef struct api_request {
     const struct route *route;
     bool is_step;                          /* POST …/step */
+    bool minimal;                          /* Prefer: return=minimal */
+    bool has_based_on, has_last_id;        /* see below */
     char optimizer[REGISTRY_MAX_NAME + 1]; /* {name} of the path */
     char param[ADAM_MAX_NAME + 1];         /* {param} */
     size_t param_length;
@@ -74,22 +76,19 @@ typedef struct api_request {
     const char *worker; /* Adam-Worker */
     const char *key;    /* Idempotency-Key */
     double weight;      /* Adam-Weight, or 1 */
-    bool has_based_on;  /* Adam-Based-On */
-    uint64_t based_on;
-    bool has_last_id; /* Last-Event-ID */
-    uint64_t last_id;
-    bool minimal;       /* Prefer: return=minimal */
+    uint64_t based_on;  /* Adam-Based-On */
+    uint64_t last_id;   /* Last-Event-ID */
     buffer *body;       /* NULL: none */
     size_t transit;     /* bytes of transit_bytes that are its own */
     instance *instance; /* held; where the route is about one */
 
     /* How it waits for others: api_wait.c. */
-    bool may_wait;                              /* its connection is suspended */
-    reply *reply;                               /* to be filled while it waits */
+    bool may_wait; /* its connection is suspended */
+    bool of_round; /* it closed a round: a refusal is not its own fault */
+    reply *reply;  /* to be filled while it waits */
     void (*answered)(struct api_request *self); /* it no longer waits: may be gone after the call */
     struct api_request *next_waiting;
     uint64_t wait_until; /* alarm_now() */
-    bool of_round;       /* it closed a round: a refusal is not its own fault */
 } api_request;
 
 /* Answers, or returns false with the problem set, having changed nothing. Or leaves the request
