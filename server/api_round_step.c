@@ -203,6 +203,7 @@ bool api_round_step(api_context *ctx, instance *inst, worker_round *ended, api_r
 {
     round_step s;
     s.n_forms = 0;
+    s.plan = NULL;
     s.reduced = (reduced){0};
     s.did = (outcome){0};
     const bool done = prepare(ctx, inst, ended, rq, a, &s, p);

@@ -38,7 +38,7 @@ static int begin_post(const server *s, const char *name, const char *type, const
 /* The path of a step, where `name` may end with a query. */
 static const char *step_path(const char *name)
 {
-    static char path[256];
+    static _Thread_local char path[256];
     const size_t length = strcspn(name, "?");
     (void)snprintf(path, sizeof path, "%.*s/step%s", (int)length, name, name + length);
     return path;
