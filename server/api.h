@@ -7,6 +7,7 @@
 #include "adam/adam.h"
 #include "alarm.h"
 #include "buffer.h"
+#include "codec_journal.h"
 #include "codec_show.h"
 #include "codec_state_dict.h"
 #include "config.h"
@@ -14,6 +15,7 @@
 #include "problem.h"
 #include "registry.h"
 #include "reply.h"
+#include "store.h"
 #include "stream.h"
 #include "ticker.h"
 
@@ -44,6 +46,8 @@ typedef struct api_context {
     stream_hub *streams;
     alarm_clock *alarms;
     executor *jobs;
+    store *store;           /* NULL: without a data directory */
+    atomic_bool recovering; /* requests are refused */
     atomic_bool draining;
 } api_context;
 
@@ -65,6 +69,10 @@ typedef struct api_request {
     bool is_step;                          /* POST …/step */
     bool minimal;                          /* Prefer: return=minimal */
     bool has_based_on, has_last_id;        /* see below */
+    bool recovers;                         /* it is done again, and is in the journal */
+    journal_request asked;
+    uint64_t lsn;      /* behind its record in the journal; 0: none */
+    instance *replays; /* not NULL: the optimizer that it is done to again, whatever its name */
     char optimizer[REGISTRY_MAX_NAME + 1]; /* {name} of the path */
     char param[ADAM_MAX_NAME + 1];         /* {param} */
     size_t param_length;
@@ -87,6 +95,8 @@ typedef struct api_request {
     bool of_round; /* it closed a round: a refusal is not its own fault */
     reply *reply;  /* to be filled while it waits */
     void (*answered)(struct api_request *self); /* it no longer waits: may be gone after the call */
+    journal_waiter disk;
+    api_context *ctx; /* while it waits for the disk */
     struct api_request *next_waiting;
     uint64_t wait_until; /* alarm_now() */
 } api_request;
@@ -100,6 +110,7 @@ typedef bool api_handler(api_context *ctx, api_request *rq, reply *r, problem *p
 api_handler api_root, api_livez, api_readyz, api_openapi;
 api_handler api_list, api_create, api_summary, api_patch_optimizer, api_delete;
 api_handler api_step;
+api_handler api_snapshot, api_rollback, api_fork;
 api_handler api_get_round, api_drop_round, api_get_workers, api_delete_worker;
 api_handler api_get_param_groups, api_add_param_group, api_patch_param_group;
 api_handler api_get_params, api_put_params, api_get_param;
@@ -131,6 +142,8 @@ void api_note_change(const instance *inst, const char *what, const char *from, c
 
 /* Memory that ran out for what others have on their way is a matter of waiting: makes it 503. */
 void api_blame_memory(const api_context *ctx, const api_request *rq, problem *p);
+/* The keys of an optimizer. NULL: no memory for them. */
+idempotency *api_keys_of(const api_context *ctx, instance *inst);
 /* Sets the problem; returns false. */
 bool api_name_taken(const char *name, problem *p);
 /* Writes `"e<epoch>-s<step>"`, quotes included. */
@@ -164,7 +177,11 @@ void api_changed(api_context *ctx, instance *inst, const optimizer_info *before)
  * the problem set, where the server ends. */
 bool api_wait_for_change(api_context *ctx, api_request *rq, reply *r, problem *p);
 /* The request waits no longer; its reply is made, but for the ETag. */
-void api_answer(api_request *rq);
+void api_answer(api_context *ctx, api_request *rq);
+/* Whether the request, whose reply is made, must wait until what it did is on disk; and lets it: it
+ * may be answered, and gone, when this returns. */
+bool api_waits_for_disk(const api_context *ctx, const api_request *rq);
+void api_wait_for_disk(api_context *ctx, api_request *rq);
 /* Sets the time at which somebody at the optimizer has waited long enough. */
 void api_set_alarm(api_context *ctx, instance *inst);
 /* The server ends: refuses all that wait, at all optimizers. From any thread. */

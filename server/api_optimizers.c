@@ -1,7 +1,7 @@
 /* api_optimizers.c: listing, creating, summarising and removing optimizers. */
 #include <stdio.h>
 
-#include "api.h"
+#include "api_persist.h"
 #include "codec_create.h"
 #include "codec_grad_options.h"
 #include "codec_json.h"
@@ -44,9 +44,8 @@ bool api_name_taken(const char *name, problem *p)
         "there is an optimizer '%s' already; DELETE it first, or choose another name", name);
 }
 
-/* Creates what was described and puts it under its name. */
-static bool create(api_context *ctx, const char *name, const creation *c, instance **out,
-                   problem *p)
+/* Makes what was described. */
+static bool build(api_context *ctx, const creation *c, adam_optimizer **out, problem *p)
 {
     adam_error error;
     adam_optimizer *optimizer = NULL;
@@ -60,7 +59,49 @@ static bool create(api_context *ctx, const char *name, const creation *c, instan
         adam_optimizer_free(optimizer);
         return problem_from_adam(p, &error);
     }
+    *out = optimizer;
+    return true;
+}
+
+static codec_status read_creation(api_context *ctx, media sent, buffer *body, creation *c,
+                                  codec_error *error)
+{
+    return sent == MEDIA_JSON
+               ? creation_read_json(ctx->buffers, body->data, body->length, c, error)
+               : creation_read_safetensors(ctx->buffers, body->data, body->length,
+                                           ctx->config->max_json_body, c, error);
+}
+
+instance *api_make_again(api_context *ctx, media sent, buffer *body, const char *name, uint64_t id,
+                         problem *p)
+{
+    codec_error error;
+    creation c = {0};
+    adam_optimizer *optimizer = NULL;
+    instance *inst = NULL;
+    const bool made = read_creation(ctx, sent, body, &c, &error) == CODEC_OK
+                          ? build(ctx, &c, &optimizer, p)
+                          : problem_from_codec(p, &error);
+    if (made) {
+        inst = registry_make(ctx->registry, name, optimizer, &c.defaults, &c.training, id, id);
+    }
+    if (made && inst == NULL) {
+        adam_optimizer_free(optimizer);
+        (void)problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for another optimizer");
+    }
+    creation_drop(&c);
+    return inst;
+}
+
+/* Makes what was described and puts it under its name. */
+static bool create(api_context *ctx, const char *name, const creation *c, instance **out,
+                   problem *p)
+{
+    adam_optimizer *optimizer;
     bool no_memory;
+    if (!build(ctx, c, &optimizer, p)) {
+        return false;
+    }
     if (registry_add(ctx->registry, name, optimizer, &c->defaults, &c->training, out, &no_memory)) {
         return true;
     }
@@ -74,18 +115,23 @@ bool api_create(api_context *ctx, api_request *rq, reply *r, problem *p)
     codec_error error;
     creation c = {0};
     instance *inst = NULL;
-    buffer *body = rq->body;
-    const codec_status st =
-        rq->sent == MEDIA_JSON
-            ? creation_read_json(ctx->buffers, body->data, body->length, &c, &error)
-            : creation_read_safetensors(ctx->buffers, body->data, body->length,
-                                        ctx->config->max_json_body, &c, &error);
-    const bool made =
-        st == CODEC_OK ? create(ctx, rq->optimizer, &c, &inst, p) : problem_from_codec(p, &error);
+    const codec_status st = read_creation(ctx, rq->sent, rq->body, &c, &error);
+    bool made = api_reserve_request(ctx, rq, p);
+    if (made) {
+        made = st == CODEC_OK ? create(ctx, rq->optimizer, &c, &inst, p)
+                              : problem_from_codec(p, &error);
+    }
     creation_drop(&c);
     if (!made) {
         return false;
     }
+    if (!api_keep_request(ctx, rq, inst, p)) {
+        registry_remove(ctx->registry, inst);
+        strand_leave(ctx->jobs, &inst->strand);
+        instance_drop(inst);
+        return false;
+    }
+    strand_leave(ctx->jobs, &inst->strand);
     const optimizer_info info = instance_info(inst);
     log_write(LOG_INFO, "created optimizer %s: %zu params, %llu elements, %zu bytes", inst->name,
               info.params, (unsigned long long)info.numel, info.bytes);
@@ -173,8 +219,13 @@ bool api_patch_optimizer(api_context *ctx, api_request *rq, reply *r, problem *p
 
 bool api_delete(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
-    (void)p;
+    if (!api_keep_request(ctx, rq, rq->instance, p)) { /* before the name is free */
+        return false;
+    }
     registry_remove(ctx->registry, rq->instance);
+    if (ctx->store != NULL) {
+        store_forget(ctx->store, rq->instance);
+    }
     stream_notify(ctx->streams, rq->instance->history);
     log_write(LOG_INFO, "removed optimizer %s", rq->instance->name);
     reply_empty(r, 204);

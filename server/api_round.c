@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api_persist.h"
 #include "api_round.h"
 
 /* ---- what a round waits for ---- */
@@ -62,7 +63,7 @@ static void fail(api_context *ctx, instance *inst, worker_round *ended, const ap
             next = rq->next_waiting;
             if (rq != but) {
                 reply_problem(rq->reply, p, ctx->buffers);
-                api_answer(rq);
+                api_answer(ctx, rq);
             }
         }
     }
@@ -282,6 +283,16 @@ bool api_round_wait_along(api_context *ctx, api_request *rq, reply *r, problem *
     return true;
 }
 
+/* A gradient that is answered before its step goes into the journal as it came. */
+static bool keep_held(api_context *ctx, api_request *rq, contribution *c, problem *p)
+{
+    if (!api_keep_request(ctx, rq, rq->instance, p)) {
+        return false;
+    }
+    c->lsn = rq->lsn;
+    return true;
+}
+
 /* Adds the contribution of a request that is not yet answered, and answers it or lets it wait. */
 static bool join(api_context *ctx, api_request *rq, const admission *a, tensor_body *body,
                  bool finite, outcome *did, reply *r, problem *p)
@@ -294,6 +305,14 @@ static bool join(api_context *ctx, api_request *rq, const admission *a, tensor_b
     }
     contribution *c = take_contribution(ctx, rq, a, body, p);
     if (c == NULL) {
+        reply_drop(r);
+        return false;
+    }
+    if (!closes && mode == AGGREGATION_BUFFERED && !keep_held(ctx, rq, c, p)) {
+        if (rq->key != NULL) {
+            idempotency_abort(inst->keys, rq->key);
+        }
+        contribution_free(c);
         reply_drop(r);
         return false;
     }

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "api_persist.h"
 #include "api_round.h"
 
 /* Forms that replies may have: without a body, or one of three media with one of four types or each
@@ -24,6 +25,7 @@ typedef struct round_step {
     reduced reduced;
     outcome did;
     adam_step_plan *plan;
+    uint64_t lsn; /* behind its record in the journal */
 } round_step;
 
 static bool is_form(const form *f, const api_request *rq)
@@ -87,6 +89,54 @@ static bool add_forms(api_context *ctx, round_step *s, const adam_optimizer *o,
     return true;
 }
 
+/* Puts the step into the journal, before it is taken: the reduced gradient, and whose parts it is
+ * made of. */
+static bool keep(api_context *ctx, instance *inst, const round_step *s, const adam_options *overrides,
+                 const adam_grad_options *options, const worker_round *ended, uint64_t *lsn,
+                 problem *p)
+{
+    buffer *room = buffer_get(ctx->buffers, ended->n * sizeof(journal_part));
+    if (room == NULL) {
+        return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for a record within the budget");
+    }
+    journal_part *parts = (void *)room->data;
+    size_t n = 0;
+    for (const contribution *c = ended->first; c != NULL; c = c->next) {
+        const key_record *key = c->key[0] != '\0' ? idempotency_find(inst->keys, c->key) : NULL;
+        parts[n++] = (journal_part){.worker = c->worker[0] != '\0' ? c->worker : NULL,
+                                    .key = key != NULL ? c->key : NULL,
+                                    .body = {key != NULL ? key->body.low : 0,
+                                             key != NULL ? key->body.high : 0},
+                                    .weight = c->weight,
+                                    .held = c->lsn > 0};
+    }
+    const step_to_keep all = {.tensors = s->reduced.tensors,
+                              .n = s->reduced.n,
+                              .data = s->reduced.data->data,
+                              .data_length = s->reduced.data_length,
+                              .step = {.grad_options = *options,
+                                       .overrides = (adam_options *)overrides,
+                                       .n_groups = adam_optimizer_group_count(inst->optimizer),
+                                       .n_tensors = s->reduced.n,
+                                       .round = true,
+                                       .parts = parts,
+                                       .n_parts = n}};
+    const bool done = api_keep_step(ctx, inst, &all, lsn, p);
+    buffer_drop(room);
+    return done;
+}
+
+static bool keep_or_discard(api_context *ctx, instance *inst, round_step *s,
+                            const adam_options *overrides, const adam_grad_options *options,
+                            const worker_round *ended, problem *p)
+{
+    if (keep(ctx, inst, s, overrides, options, ended, &s->lsn, p)) {
+        return true;
+    }
+    adam_step_discard(s->plan);
+    return false;
+}
+
 /* Everything up to the step itself. */
 static bool prepare(api_context *ctx, instance *inst, worker_round *ended, const api_request *rq,
                     const admission *a, round_step *s, problem *p)
@@ -119,7 +169,8 @@ static bool prepare(api_context *ctx, instance *inst, worker_round *ended, const
            api_note_begin(ctx, inst, overrides, &s->did.note, p) &&
            add_forms(ctx, s, o, ended, rq, p) &&
            (adam_step_prepare(o, &args, &s->plan, &error) == ADAM_OK ||
-            problem_from_adam(p, &error));
+            problem_from_adam(p, &error)) &&
+           keep_or_discard(ctx, inst, s, overrides, &options, ended, p);
 }
 
 /* Takes the step and makes the replies. */
@@ -163,7 +214,7 @@ static void copy_reply(const reply *made, reply *r)
 }
 
 /* Puts each contribution on record, and answers those who wait for it. */
-static void settle(instance *inst, const worker_round *ended, const api_request *rq, reply *r,
+static void settle(api_context *ctx, instance *inst, const worker_round *ended, api_request *rq, reply *r,
                    round_step *s)
 {
     workers *all = atomic_load(&inst->workers);
@@ -178,12 +229,14 @@ static void settle(instance *inst, const worker_round *ended, const api_request 
         for (api_request *w = c->waiting, *next; w != NULL; w = next) {
             next = w->next_waiting;
             copy_reply(&find_form(s, w)->made, w->reply);
-            api_answer(w);
+            w->lsn = s->lsn;
+            api_answer(ctx, w);
         }
         c->waiting = NULL;
     }
     if (rq != NULL) {
         copy_reply(&find_form(s, rq)->made, r);
+        rq->lsn = s->lsn;
     }
 }
 
@@ -206,10 +259,11 @@ bool api_round_step(api_context *ctx, instance *inst, worker_round *ended, api_r
     s.plan = NULL;
     s.reduced = (reduced){0};
     s.did = (outcome){0};
+    s.lsn = 0;
     const bool done = prepare(ctx, inst, ended, rq, a, &s, p);
     if (done) {
         apply(ctx, inst, ended, &s);
-        settle(inst, ended, rq, r, &s);
+        settle(ctx, inst, ended, rq, r, &s);
     }
     drop(&s);
     return done;

@@ -31,6 +31,13 @@ bool api_livez(api_context *ctx, api_request *rq, reply *r, problem *p)
 /* While the server drains, the router has refused before this. */
 bool api_readyz(api_context *ctx, api_request *rq, reply *r, problem *p)
 {
+    const journal_status disk = ctx->store != NULL ? store_health(ctx->store) : JOURNAL_OK;
+    if (disk == JOURNAL_NO_SPACE) {
+        return problem_set(p, PROBLEM_DISK_FAILED, "there is no space left in the data directory");
+    }
+    if (disk == JOURNAL_FAILED) {
+        return problem_set(p, PROBLEM_DISK_FAILED, "the data directory failed; see the log");
+    }
     return api_livez(ctx, rq, r, p);
 }
 

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "api_step.h"
+#include "api_persist.h"
 #include "path.h"
 
 /* Gradients of more bytes than this are not reduced on a connection's thread. */
@@ -63,6 +63,30 @@ static void note(api_context *ctx, const api_request *rq, const admission *a, co
     }
 }
 
+/* Puts the step into the journal, before it is taken. */
+static bool keep(api_context *ctx, api_request *rq, const admission *a, const tensor_body *body,
+                 const adam_grad_options *options, problem *p)
+{
+    journal_part part = {.worker = rq->worker,
+                         .key = rq->key,
+                         .body = {a->body.low, a->body.high},
+                         .weight = rq->weight,
+                         .has_staleness = a->has_staleness,
+                         .staleness = a->staleness};
+    const step_to_keep all = {
+        .tensors = body->tensors,
+        .n = body->n,
+        .data = body->data->data + body->data_offset,
+        .data_length = body->data_length,
+        .step = {.grad_options = *options,
+                 .overrides = body->overrides,
+                 .n_groups = adam_optimizer_group_count(rq->instance->optimizer),
+                 .n_tensors = body->n,
+                 .parts = &part,
+                 .n_parts = 1}};
+    return api_keep_step(ctx, rq->instance, &all, &rq->lsn, p);
+}
+
 static bool step(api_context *ctx, api_request *rq, const admission *a, const tensor_body *body,
                  const outgoing *out, outcome *did, reply *r, problem *p)
 {
@@ -89,6 +113,14 @@ static bool step(api_context *ctx, api_request *rq, const admission *a, const te
         adam_step_discard(plan);
         text_drop(&t);
         return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the key within the budget");
+    }
+    if (!keep(ctx, rq, a, body, &options, p)) {
+        adam_step_discard(plan);
+        text_drop(&t);
+        if (rq->key != NULL) {
+            idempotency_abort(inst->keys, rq->key);
+        }
+        return false;
     }
     instance_unpublish(inst);
     adam_step_apply(plan, &did->stats, did->groups);
@@ -149,6 +181,7 @@ static bool replay(api_context *ctx, api_request *rq, const key_record *first, r
         done = step_reply_current(ctx, rq, &body, &did, r, p);
     }
     r->replayed = done;
+    rq->lsn = rq->instance->kept.last; /* the first may not be on disk yet */
     tensor_body_drop(&body);
     outcome_drop(&did);
     return done;
@@ -163,11 +196,7 @@ static bool check_key(api_context *ctx, api_request *rq, admission *a, bool *ans
     if (rq->key == NULL) {
         return true;
     }
-    if (inst->keys == NULL) {
-        inst->keys = idempotency_create(ctx->memory, ctx->config->idempotency_keys,
-                                        ctx->config->idempotency_ttl);
-    }
-    if (inst->keys == NULL) {
+    if (api_keys_of(ctx, inst) == NULL) {
         return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for the key within the budget");
     }
     a->body = fingerprint_of(rq->body->data, rq->body->length);
@@ -288,6 +317,15 @@ static bool must_suspend(const api_request *rq)
     return !rq->may_wait && (how->mode == AGGREGATION_SYNC ||
                              (how->mode == AGGREGATION_BUFFERED && inst->round.n + 1 >= how->size &&
                               inst->round.n * rq->body->length > INLINE_ROUND_MAX));
+}
+
+idempotency *api_keys_of(const api_context *ctx, instance *inst)
+{
+    if (inst->keys == NULL) {
+        inst->keys = idempotency_create(ctx->memory, ctx->config->idempotency_keys,
+                                        ctx->config->idempotency_ttl);
+    }
+    return inst->keys;
 }
 
 bool api_step(api_context *ctx, api_request *rq, reply *r, problem *p)

@@ -8,14 +8,44 @@ bool api_is_waited_at(const instance *inst)
     return inst->pulls != NULL || inst->round.first != NULL;
 }
 
-void api_answer(api_request *rq)
+/* What the answer says is on disk, or never will be. */
+static void on_disk(journal_waiter *w, bool ok)
+{
+    api_request *rq = (api_request *)((char *)w - offsetof(api_request, disk));
+    problem p;
+    if (!ok) {
+        problem_set(&p, PROBLEM_DISK_FAILED,
+                    "the data directory failed before this was safe on it: it may be there after "
+                    "the next start, or not; a repeat with its Idempotency-Key finds out");
+        reply_problem(rq->reply, &p, rq->ctx->buffers);
+    }
+    rq->answered(rq);
+}
+
+bool api_waits_for_disk(const api_context *ctx, const api_request *rq)
+{
+    return ctx->store != NULL && rq->lsn > 0 && rq->may_wait && store_is_always(ctx->store);
+}
+
+void api_wait_for_disk(api_context *ctx, api_request *rq)
+{
+    rq->ctx = ctx;
+    rq->disk.done = on_disk;
+    store_wait(ctx->store, &rq->disk, rq->lsn);
+}
+
+void api_answer(api_context *ctx, api_request *rq)
 {
     if (!atomic_load(&rq->instance->removed)) {
         const optimizer_info info = instance_info(rq->instance);
         api_etag(&info, rq->reply->etag, sizeof rq->reply->etag);
     }
     rq->reply->wait = REPLY_READY;
-    rq->answered(rq);
+    if (api_waits_for_disk(ctx, rq)) {
+        api_wait_for_disk(ctx, rq);
+    } else {
+        rq->answered(rq);
+    }
 }
 
 /* ---- pulls ---- */
@@ -34,7 +64,7 @@ static void answer_pull(api_context *ctx, api_request *rq, bool changed, const p
         api_blame_memory(ctx, rq, &p);
         reply_problem(rq->reply, &p, ctx->buffers);
     }
-    api_answer(rq);
+    api_answer(ctx, rq);
 }
 
 static void answer_pulls(api_context *ctx, instance *inst, const problem *why)

@@ -19,8 +19,8 @@ typedef enum option_type {
     OPTION_TEXT,
     OPTION_COUNT,
     OPTION_BYTES,
-    OPTION_LEVEL,
-    OPTION_FORMAT
+    OPTION_WORD, /* one of those in `argument`, as an int */
+    OPTION_FLAG  /* without a value */
 } option_type;
 
 static const struct option {
@@ -57,10 +57,31 @@ static const struct option {
      "SECONDS", "after which a worker that was not seen is gone; 0: never (3600)"},
     {"--heartbeat", "ADAMD_HEARTBEAT", OPTION_COUNT, offsetof(config, heartbeat), 1, 86400,
      "SECONDS", "after which an idle stream of events is sent a comment (15)"},
-    {"--log-level", "ADAMD_LOG_LEVEL", OPTION_LEVEL, offsetof(config, log_level), 0, 0,
+    {"--log-level", "ADAMD_LOG_LEVEL", OPTION_WORD, offsetof(config, log_level), 0, 0,
      "error|warn|info|debug", "what is logged (info)"},
-    {"--log-format", "ADAMD_LOG_FORMAT", OPTION_FORMAT, offsetof(config, log_format), 0, 0,
+    {"--log-format", "ADAMD_LOG_FORMAT", OPTION_WORD, offsetof(config, log_format), 0, 0,
      "text|json", "how it is logged (text)"},
+    {"--data-dir", "ADAMD_DATA_DIR", OPTION_TEXT, offsetof(config, data_dir), 0, 0, "DIR",
+     "where optimizers are kept; without it they are in memory alone"},
+    {"--fsync", "ADAMD_FSYNC", OPTION_WORD, offsetof(config, fsync), 0, 0,
+     "always|everysec|never",
+     "when the journal is on disk: before an answer, within a second, or when the system likes "
+     "(everysec)"},
+    {"--journal", "ADAMD_JOURNAL", OPTION_WORD, offsetof(config, journal), 0, 0, "gradients|off",
+     "off: no journal; what came after the last snapshot is lost with the process (gradients)"},
+    {"--journal-size", "ADAMD_JOURNAL_SIZE", OPTION_BYTES, offsetof(config, journal_size), MIB,
+     SIZE_MAX / 4, "BYTES", "of the journal, beyond which snapshots make room (1G)"},
+    {"--snapshot-interval", "ADAMD_SNAPSHOT_INTERVAL", OPTION_COUNT,
+     offsetof(config, snapshot_interval), 0, YEAR, "SECONDS",
+     "after which a changed optimizer has a new snapshot; 0: never for that (3600)"},
+    {"--recover-to-last-good", NULL, OPTION_FLAG, offsetof(config, recover_to_last_good), 0, 0, "",
+     "start with a damaged data directory: up to the damage, and say what is left out"},
+    {"--check", NULL, OPTION_FLAG, offsetof(config, check), 0, 0, "",
+     "verify the data directory, print what is there, and end"},
+    {"--replay", NULL, OPTION_TEXT, offsetof(config, replay), 0, 0, "NAME",
+     "print the digest of an optimizer in the data directory at the step of --to, and end"},
+    {"--to", NULL, OPTION_BYTES, offsetof(config, to), 0, SIZE_MAX - 1, "STEP",
+     "the step of --replay (the last)"},
 };
 #define OPTIONS_LENGTH (sizeof options / sizeof options[0])
 
@@ -84,6 +105,11 @@ static void set_defaults(config *c)
         .max_memory = machine / 4 * 3,
         .log_level = LOG_INFO,
         .log_format = LOG_TEXT,
+        .fsync = CONFIG_EVERYSEC,
+        .journal = CONFIG_GRADIENTS,
+        .journal_size = GIB,
+        .snapshot_interval = 3600,
+        .to = SIZE_MAX,
     };
 }
 
@@ -141,14 +167,12 @@ static bool set_option(config *c, const struct option *o, const char *value)
         *(unsigned *)member = (unsigned)number;
         return true;
     case OPTION_BYTES: return read_number(value, true, o->least, o->most, member);
-    case OPTION_LEVEL:
-    case OPTION_FORMAT: break;
+    case OPTION_FLAG: *(bool *)member = true; return true;
+    case OPTION_WORD: break;
     }
     word = find_word(o->argument, value);
-    if (word >= 0 && o->type == OPTION_LEVEL) {
-        *(log_level *)member = (log_level)word;
-    } else if (word >= 0) {
-        *(log_format *)member = (log_format)word;
+    if (word >= 0) {
+        *(int *)member = word;
     }
     return word >= 0;
 }
@@ -175,7 +199,7 @@ static void print_help(void)
     }
     printf("  --version\n        print the version\n"
            "  --help\n        print this\n\n"
-           "BYTES take K, M, G or T (powers of 1024). Each option can also be set by a variable:\n"
+           "BYTES take K, M, G or T (powers of 1024). Most options can also be set by a variable:\n"
            "--max-body by ADAMD_MAX_BODY. The command line goes first. "
            "ADAM_KERNEL=scalar|avx2|avx512\n"
            "picks a kernel. Documentation: docs/operations.md.\n");
@@ -184,7 +208,7 @@ static void print_help(void)
 static config_result read_environment(config *c, char *error, size_t size)
 {
     for (size_t i = 0; i < OPTIONS_LENGTH; i++) {
-        const char *value = getenv(options[i].variable);
+        const char *value = options[i].variable != NULL ? getenv(options[i].variable) : NULL;
         if (value != NULL && !set_option(c, &options[i], value)) {
             return refuse(&options[i], options[i].variable, value, error, size);
         }
@@ -222,7 +246,13 @@ static config_result read_arguments(int argc, char **argv, config *c, char *erro
             (void)snprintf(error, size, "unknown option '%s'; --help lists them", argv[i]);
             return CONFIG_WRONG;
         }
-        if (value == NULL && i + 1 == argc) {
+        if (o->type == OPTION_FLAG) {
+            if (value != NULL) {
+                (void)snprintf(error, size, "%s takes no value", o->name);
+                return CONFIG_WRONG;
+            }
+            value = "";
+        } else if (value == NULL && i + 1 == argc) {
             (void)snprintf(error, size, "%s needs a value: %s", o->name, o->argument);
             return CONFIG_WRONG;
         }
@@ -238,5 +268,14 @@ config_result config_read(int argc, char **argv, config *c, char *error, size_t 
 {
     set_defaults(c);
     config_result result = read_environment(c, error, error_size);
-    return result == CONFIG_RUN ? read_arguments(argc, argv, c, error, error_size) : result;
+    result = result == CONFIG_RUN ? read_arguments(argc, argv, c, error, error_size) : result;
+    if (result == CONFIG_RUN && c->data_dir == NULL &&
+        (c->check || c->replay != NULL || c->recover_to_last_good)) {
+        (void)snprintf(error, error_size, "%s needs --data-dir",
+                       c->check            ? "--check"
+                       : c->replay != NULL ? "--replay"
+                                           : "--recover-to-last-good");
+        return CONFIG_WRONG;
+    }
+    return result;
 }

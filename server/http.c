@@ -362,8 +362,7 @@ static void run_job(job *j)
     if (inst != NULL) {
         instance_hold(inst);
     }
-    router_run(s->ctx, &x->request, &x->reply);
-    const bool waits = x->reply.wait == REPLY_WAITS;
+    const bool waits = router_run(s->ctx, &x->request, &x->reply);
     if (turn != NULL) {
         strand_leave(s->jobs, turn); /* one that waits may be answered, and gone, from here on */
     }
@@ -381,8 +380,10 @@ static enum MHD_Result work(exchange *x)
     if (x->deadline != NULL) {
         deadline_reading(x->deadline, false);
     }
-    if (router_cost(&x->request) <= INLINE_MAX && (turn == NULL || strand_try_enter(turn))) {
-        router_run(s->ctx, &x->request, &x->reply);
+    if (router_cost(&x->request) <= INLINE_MAX &&
+        !router_may_wait_for_disk(s->ctx, &x->request) &&
+        (turn == NULL || strand_try_enter(turn))) {
+        (void)router_run(s->ctx, &x->request, &x->reply);
         if (turn != NULL) {
             strand_leave(s->jobs, turn);
         }

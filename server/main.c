@@ -154,7 +154,7 @@ int main(int argc, char **argv)
     if (adam_kernel_check(&kernel_error) != ADAM_OK) {
         return fail(kernel_error.message);
     }
-    log_begin(c.log_level, c.log_format);
+    log_begin((log_level)c.log_level, (log_format)c.log_format);
     json_init();
     (void)mallopt(M_MXFAST, 0); /* its fast bins would be merged before every block over 1 KiB */
     raise_file_limit(&c);

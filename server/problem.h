@@ -54,6 +54,11 @@
     X(QUARANTINED, "quarantined", "Worker in quarantine")                                  \
     X(DRAINING, "draining", "Shutting down")                                               \
     X(BUSY, "busy", "Too much in flight")                                                  \
+    X(RECOVERING, "recovering", "Recovering")                                               \
+    X(DISK_FAILED, "disk-failed", "Data directory failed")                                 \
+    X(NO_DATA_DIR, "no-data-dir", "Server without a data directory")                       \
+    X(NO_SUCH_STEP, "no-such-step", "Step out of reach")                                   \
+    X(OUT_OF_DISK, "out-of-disk", "No space left in the data directory")                   \
     X(OUT_OF_MEMORY, "out-of-memory", "Memory budget used up")
 // clang-format on
 

@@ -77,11 +77,22 @@ uint64_t registry_next_epoch(registry *r)
     return atomic_fetch_add(&r->epoch, 1) + 1;
 }
 
-void instance_hold(instance *inst)
+void registry_set_next_epoch(registry *r, uint64_t epoch)
+{
+    atomic_store(&r->epoch, epoch - 1);
+}
+
+uint64_t registry_last_epoch(registry *r)
+{
+    return atomic_load(&r->epoch);
+}
+
+instance *instance_hold(instance *inst)
 {
     pthread_mutex_lock(&inst->shared.lock);
     inst->shared.holds++;
     pthread_mutex_unlock(&inst->shared.lock);
+    return inst;
 }
 
 void instance_drop(instance *inst)
@@ -142,7 +153,7 @@ static bool make_room(registry *r)
     return true;
 }
 
-/* An instance that is held twice, by the list and by the caller. NULL: no memory. */
+/* An instance that is held once. NULL: no memory. */
 static instance *make_instance(registry *r, const char *name, const adam_options *defaults,
                                const training *how)
 {
@@ -154,16 +165,48 @@ static instance *make_instance(registry *r, const char *name, const adam_options
     strcpy(inst->name, name);
     strand_init(&inst->strand);
     pthread_mutex_init(&inst->shared.lock, NULL);
-    inst->shared.holds = 2;
+    inst->shared.holds = 1;
     inst->shared.info.defaults = *defaults;
     inst->training = *how;
     inst->alarm = (alarm_entry){.strand = &inst->strand, .due = ALARM_NEVER};
     inst->history = history_create(r->memory, r->history_steps);
     inst->changes = changes_create(r->memory);
     if (inst->history == NULL || inst->changes == NULL) {
-        inst->shared.holds = 1;
         instance_drop(inst);
         return NULL;
+    }
+    return inst;
+}
+
+bool registry_attach(registry *r, instance *inst, bool *no_memory)
+{
+    pthread_rwlock_wrlock(&r->lock);
+    const size_t place = lower_bound(r, inst->name);
+    const bool taken = is_at(r, place, inst->name);
+    const bool room = taken || make_room(r);
+    if (!taken && room) {
+        if (inst->kept.id == 0) {
+            inst->kept.id = registry_next_epoch(r);
+            instance_rewritten(inst, inst->kept.id);
+        }
+        memmove(r->sorted + place + 1, r->sorted + place, (r->n - place) * sizeof(instance *));
+        r->sorted[place] = instance_hold(inst);
+        r->n++;
+    }
+    pthread_rwlock_unlock(&r->lock);
+    *no_memory = !room;
+    return !taken && room;
+}
+
+instance *registry_make(registry *r, const char *name, adam_optimizer *optimizer,
+                        const adam_options *defaults, const training *how, uint64_t id,
+                        uint64_t epoch)
+{
+    instance *inst = make_instance(r, name, defaults, how);
+    if (inst != NULL) {
+        inst->optimizer = optimizer;
+        inst->kept.id = id;
+        instance_rewritten(inst, epoch);
     }
     return inst;
 }
@@ -178,22 +221,9 @@ bool registry_add(registry *r, const char *name, adam_optimizer *optimizer,
         return false;
     }
     inst->optimizer = optimizer;
-
-    pthread_rwlock_wrlock(&r->lock);
-    const size_t place = lower_bound(r, name);
-    const bool taken = is_at(r, place, name);
-    const bool room = taken || make_room(r);
-    if (!taken && room) {
-        instance_rewritten(inst, registry_next_epoch(r));
-        memmove(r->sorted + place + 1, r->sorted + place, (r->n - place) * sizeof(instance *));
-        r->sorted[place] = inst;
-        r->n++;
-    }
-    pthread_rwlock_unlock(&r->lock);
-    if (taken || !room) {
-        *no_memory = !room;
+    (void)strand_try_enter(&inst->strand); /* the caller's, before anybody sees it */
+    if (!registry_attach(r, inst, no_memory)) {
         inst->optimizer = NULL; /* the caller's again */
-        inst->shared.holds = 1;
         instance_drop(inst);
         return false;
     }

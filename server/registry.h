@@ -26,6 +26,16 @@ typedef struct published {
     unsigned idle; /* calls of registry_trim since they were last used */
 } published;
 
+/* Where an optimizer stands on disk. From its strand, but for `needed`. */
+typedef struct kept {
+    uint64_t id;             /* the epoch of its creation, which is nobody else's */
+    uint64_t last;           /* LSN behind its last record */
+    uint64_t bytes;          /* of its records since the last snapshot began */
+    uint64_t snapshot;       /* LSN up to which the newest snapshot has everything */
+    _Atomic uint64_t needed; /* the journal from here on is needed for it */
+    atomic_bool wished;      /* a snapshot of it is on its way */
+} kept;
+
 /* A named optimizer. Whoever is in its strand may use all of it; history, changes, `removed` and
  * what is shared may be read without. */
 typedef struct instance {
@@ -40,7 +50,8 @@ typedef struct instance {
     alarm_entry alarm;          /* for both */
     idempotency *keys;          /* NULL: none yet */
     _Atomic(workers *) workers; /* NULL: none yet; may be read and set without the strand */
-    history *history;           /* of its steps */
+    kept kept;
+    history *history; /* of its steps */
     changes *changes;           /* to it */
     atomic_bool removed;        /* its name is free again; whoever still waits for it is told so */
     struct {
@@ -64,13 +75,24 @@ void registry_trim(registry *r);
 
 /* An epoch that was never given before. */
 uint64_t registry_next_epoch(registry *r);
+/* The one that it gives next, and after recovery. */
+void registry_set_next_epoch(registry *r, uint64_t epoch);
+uint64_t registry_last_epoch(registry *r);
 
 /* Takes `optimizer` under a new name; false where the name is taken (the caller keeps the
  * optimizer) or, with *no_memory set, there is no memory. On success the instance is held once for
- * the caller. */
+ * the caller, who is in its strand, and leaves it. */
 bool registry_add(registry *r, const char *name, adam_optimizer *optimizer,
                   const adam_options *defaults, const training *how, instance **out,
                   bool *no_memory);
+/* One that has no name in the list yet, as it was on disk, held once; takes `optimizer`. NULL: no
+ * memory; the caller keeps it. */
+instance *registry_make(registry *r, const char *name, adam_optimizer *optimizer,
+                        const adam_options *defaults, const training *how, uint64_t id,
+                        uint64_t epoch);
+/* Puts it on the list, which holds it once more; false where the name is taken, or with *no_memory
+ * set. */
+bool registry_attach(registry *r, instance *inst, bool *no_memory);
 /* The instance of that name, held, or NULL. */
 instance *registry_hold(registry *r, const char *name);
 /* Takes it off the list; from its strand. */
@@ -84,7 +106,7 @@ size_t registry_page(registry *r, const char *prefix, const char *after, size_t 
 /* Lets go; the last one frees it. NULL is allowed. */
 void instance_drop(instance *inst);
 /* Holds it once more; the caller holds it, or knows that somebody does. */
-void instance_hold(instance *inst);
+instance *instance_hold(instance *inst);
 optimizer_info instance_info(instance *inst);
 /* Renews the shared copy after a change; from the strand. */
 void instance_changed(instance *inst);

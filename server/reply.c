@@ -107,6 +107,8 @@ int reply_status_of(problem_code code)
     case PROBLEM_NO_SUCH_WORKER: return 404;
     case PROBLEM_METHOD_NOT_ALLOWED: return 405;
     case PROBLEM_NOT_ACCEPTABLE: return 406;
+    case PROBLEM_NO_DATA_DIR:
+    case PROBLEM_NO_SUCH_STEP:
     case PROBLEM_NAME_TAKEN:
     case PROBLEM_ROUND_OPEN:
     case PROBLEM_ROUND_CLOSED:
@@ -137,8 +139,11 @@ int reply_status_of(problem_code code)
     case PROBLEM_SCHEDULE_ENDED:
     case PROBLEM_KEY_REUSED: return 422;
     case PROBLEM_HEADER_TOO_LARGE: return 431;
+    case PROBLEM_RECOVERING:
+    case PROBLEM_DISK_FAILED:
     case PROBLEM_DRAINING:
     case PROBLEM_BUSY: return 503;
+    case PROBLEM_OUT_OF_DISK:
     case PROBLEM_OUT_OF_MEMORY: return 507;
     }
     return 500;

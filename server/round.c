@@ -50,7 +50,7 @@ contribution *round_find_key(const worker_round *r, const char *key)
     return c;
 }
 
-static void contribution_free(contribution *c)
+void contribution_free(contribution *c)
 {
     tensor_body_drop(&c->body);
     buffer_drop(c->held);

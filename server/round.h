@@ -18,7 +18,8 @@ typedef struct contribution {
     tensor_body body;
     buffer *held; /* what `body` may point into: the request's body */
     double weight;
-    size_t place;                /* among all, where they are sorted */
+    size_t place; /* among all, where they are sorted */
+    uint64_t lsn; /* behind its record in the journal; 0: none */
     struct api_request *waiting; /* those that want its answer, linked by next_waiting */
     char worker[ROUND_MAX_WORKER + 1], key[IDEMPOTENCY_MAX_KEY + 1]; /* "": none */
 } contribution;
@@ -33,6 +34,7 @@ typedef struct worker_round {
  * body. `worker` and `key` may be NULL. */
 contribution *contribution_create(memory *m, tensor_body *body, buffer *held, const char *worker,
                                   const char *key, double weight);
+void contribution_free(contribution *c);
 void round_add(worker_round *r, contribution *c);
 contribution *round_find_worker(const worker_round *r, const char *worker);
 contribution *round_find_key(const worker_round *r, const char *key);

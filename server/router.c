@@ -19,29 +19,29 @@ static const route routes[] = {
     {"GET", "/v1/optimizers", api_list, ROUTE_NO_BODY, REPLY_AS_JSON, false, ROUTE_QUERY_LIST},
     {"GET", OPTIMIZER, api_summary, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"PUT", OPTIMIZER, api_create, ROUTE_TENSORS, REPLY_AS_JSON, false, 0},
-    {"PATCH", OPTIMIZER, api_patch_optimizer, ROUTE_PATCH, REPLY_AS_JSON, false, 0},
+    {"PATCH", OPTIMIZER, api_patch_optimizer, ROUTE_PATCH, REPLY_AS_JSON, false, 0, true},
     {"DELETE", OPTIMIZER, api_delete, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"GET", OPTIMIZER "/param_groups", api_get_param_groups, ROUTE_NO_BODY, REPLY_AS_JSON, true,
      ROUTE_QUERY_DATA},
-    {"POST", OPTIMIZER "/param_groups", api_add_param_group, ROUTE_TENSORS, REPLY_AS_JSON, true, 0},
+    {"POST", OPTIMIZER "/param_groups", api_add_param_group, ROUTE_TENSORS, REPLY_AS_JSON, true, 0, true},
     {"PATCH", OPTIMIZER "/param_groups/{index}", api_patch_param_group, ROUTE_PATCH, REPLY_AS_JSON,
-     true, 0},
+     true, 0, true},
     {"GET", OPTIMIZER "/params", api_get_params, ROUTE_NO_BODY, REPLY_AS_TENSORS, true,
      ROUTE_QUERY_DTYPE | ROUTE_QUERY_WAIT},
-    {"PUT", OPTIMIZER "/params", api_put_params, ROUTE_TENSORS, REPLY_AS_JSON, false, 0},
+    {"PUT", OPTIMIZER "/params", api_put_params, ROUTE_TENSORS, REPLY_AS_JSON, false, 0, true},
     {"GET", OPTIMIZER "/params/{param}", api_get_param, ROUTE_NO_BODY, REPLY_AS_TENSORS, true,
      ROUTE_QUERY_DTYPE},
     {"GET", OPTIMIZER "/state/{param}", api_get_state, ROUTE_NO_BODY, REPLY_AS_JSON, true,
      ROUTE_QUERY_DATA},
     {"GET", OPTIMIZER "/state_dict", api_get_state_dict, ROUTE_NO_BODY, REPLY_AS_TENSORS, true, 0},
     {"PUT", OPTIMIZER "/state_dict", api_put_state_dict, ROUTE_TENSORS, REPLY_AS_JSON, true,
-     ROUTE_QUERY_LOAD},
+     ROUTE_QUERY_LOAD, true},
     {"GET", OPTIMIZER "/digest", api_get_digest, ROUTE_NO_BODY, REPLY_AS_JSON, true, 0},
     {"GET", OPTIMIZER "/round", api_get_round, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
-    {"DELETE", OPTIMIZER "/round", api_drop_round, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
+    {"DELETE", OPTIMIZER "/round", api_drop_round, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0, true},
     {"GET", OPTIMIZER "/workers", api_get_workers, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"DELETE", OPTIMIZER "/workers/{worker}", api_delete_worker, ROUTE_NO_BODY, REPLY_AS_JSON,
-     false, 0},
+     false, 0, true},
     {"GET", OPTIMIZER "/history", api_history, ROUTE_NO_BODY, REPLY_AS_JSON, false,
      ROUTE_QUERY_LAST},
     {"GET", OPTIMIZER "/changes", api_changes, ROUTE_NO_BODY, REPLY_AS_JSON, false,
@@ -156,11 +156,12 @@ static bool take_instance(api_context *ctx, api_request *rq, problem *p)
     if (rq->optimizer[0] == '\0') {
         return true;
     }
-    instance *inst = registry_hold(ctx->registry, rq->optimizer);
+    instance *inst = rq->replays != NULL ? instance_hold(rq->replays)
+                                         : registry_hold(ctx->registry, rq->optimizer);
     if (rq->route->handler == api_create) {
         const bool taken = inst != NULL;
         instance_drop(inst);
-        return !taken ||
+        return !taken || rq->recovers ||
                problem_set(p, PROBLEM_NAME_TAKEN,
                            "there is an optimizer '%s' already; DELETE it first, or choose "
                            "another name",
@@ -209,7 +210,19 @@ static bool begin(api_context *ctx, const char *method, const char *target,
                   const router_headers *headers, api_request *rq, problem *p)
 {
     path parsed;
-    *rq = (api_request){.if_match = headers->if_match, .if_none_match = headers->if_none_match};
+    *rq = (api_request){
+        .if_match = headers->if_match,
+        .if_none_match = headers->if_none_match,
+        .replays = headers->replays,
+        .recovers = headers->recovers,
+        .asked = {.method = method,
+                  .target = target,
+                  .content_type = headers->content_type,
+                  .worker = headers->worker,
+                  .key = headers->key,
+                  .weight = headers->weight,
+                  .based_on = headers->based_on},
+    };
     const char *wrong = path_parse(target, &parsed);
     if (wrong != NULL) {
         return problem_set(p, PROBLEM_MALFORMED_REQUEST, "the path %s", wrong);
@@ -217,8 +230,15 @@ static bool begin(api_context *ctx, const char *method, const char *target,
     if (!find_route(&parsed, method, rq, p)) {
         return false;
     }
-    if (atomic_load(&ctx->draining) && rq->route->handler != api_livez) {
-        return problem_set(p, PROBLEM_DRAINING, "the server is shutting down");
+    if (rq->route->handler != api_livez && !headers->recovers) {
+        if (atomic_load(&ctx->draining)) {
+            return problem_set(p, PROBLEM_DRAINING, "the server is shutting down");
+        }
+        if (atomic_load(&ctx->recovering)) {
+            return problem_set(p, PROBLEM_RECOVERING,
+                               "the server is reading its data directory; GET /readyz says when it "
+                               "is done");
+        }
     }
     return take_variables(&parsed, rq, p) && router_take_query(ctx, &parsed, rq, p) &&
            take_instance(ctx, rq, p) && router_check_load(rq, p) &&
@@ -277,10 +297,21 @@ static bool run(api_context *ctx, api_request *rq, reply *r, problem *p)
         return problem_set(p, PROBLEM_NO_SUCH_OPTIMIZER, "there is no optimizer '%s' any more",
                            rq->optimizer);
     }
-    return check_if_match(rq, p) && rq->route->handler(ctx, rq, r, p);
+    if (!check_if_match(rq, p) || (rq->route->keeps && !api_reserve_request(ctx, rq, p))) {
+        return false;
+    }
+    return rq->route->handler(ctx, rq, r, p) &&
+           (!rq->route->keeps || api_keep_request(ctx, rq, rq->instance, p));
 }
 
-void router_run(api_context *ctx, api_request *rq, reply *r)
+bool router_may_wait_for_disk(const api_context *ctx, const api_request *rq)
+{
+    return ctx->store != NULL && store_is_always(ctx->store) &&
+           (rq->is_step || rq->route->keeps || rq->route->handler == api_create ||
+            rq->route->handler == api_delete);
+}
+
+bool router_run(api_context *ctx, api_request *rq, reply *r)
 {
     problem p;
     const bool watched = router_strand(rq) != NULL && api_is_waited_at(rq->instance);
@@ -290,7 +321,7 @@ void router_run(api_context *ctx, api_request *rq, reply *r)
     }
     const bool done = run(ctx, rq, r, &p);
     if (done && r->wait != REPLY_READY) {
-        return;
+        return r->wait == REPLY_WAITS;
     }
     if (watched) {
         api_changed(ctx, rq->instance, &before);
@@ -305,5 +336,11 @@ void router_run(api_context *ctx, api_request *rq, reply *r)
     }
     if (!done) {
         reply_problem(r, &p, ctx->buffers);
+        return false;
     }
+    const bool waits = api_waits_for_disk(ctx, rq);
+    if (waits) {
+        api_wait_for_disk(ctx, rq);
+    }
+    return waits;
 }

@@ -19,7 +19,8 @@ typedef struct route {
     route_body body;    /* what it takes */
     route_reply answer; /* what it gives */
     bool whole;         /* its work grows with the optimizer, not only with the body */
-    unsigned query;     /* ROUTE_QUERY_… it takes */
+    unsigned query; /* ROUTE_QUERY_… it takes */
+    bool keeps;     /* it changes an optimizer, and goes into the journal as it is when it has */
 } route;
 
 #define ROUTE_QUERY_DATA  1U
@@ -37,6 +38,8 @@ typedef struct router_headers {
     const char *content_type, *accept, *if_match, *if_none_match, *prefer, *last_event_id;
     const char *worker, *key, *weight, *based_on;
     bool has_body, has_length;
+    instance *replays; /* not NULL: it is done again, for this optimizer */
+    bool recovers;     /* it is done again, from the journal */
     uint64_t length; /* Content-Length */
 } router_headers;
 
@@ -50,8 +53,11 @@ size_t router_body_limit(const api_context *ctx, const api_request *rq);
 /* The strand that the request must be in to be run; NULL: none. */
 strand *router_strand(const api_request *rq);
 /* Runs the handler, with the body there, and completes the reply; refusals become replies. The
- * caller is in the strand of the request, if it has one. */
-void router_run(api_context *ctx, api_request *rq, reply *r);
+ * caller is in the strand of the request, if it has one. True: it waits, and somebody else answers
+ * it, who may have done so already. */
+bool router_run(api_context *ctx, api_request *rq, reply *r);
+/* Whether the request may have to wait for the disk, and so must be suspended before it is run. */
+bool router_may_wait_for_disk(const api_context *ctx, const api_request *rq);
 /* The work in bytes: what is large goes to a thread of its own. */
 size_t router_cost(const api_request *rq);
 

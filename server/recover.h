@@ -1,0 +1,23 @@
+/* recover.h: optimizers out of the data directory: at the start, and as they were. */
+#ifndef ADAMD_RECOVER_H
+#define ADAMD_RECOVER_H
+
+#include "router.h"
+
+/* What was found. */
+typedef struct recovery {
+    uint64_t end; /* of the log */
+    size_t optimizers, records;
+    uint64_t bytes;   /* of records */
+    bool cut;         /* the log did not end as it should */
+    char report[1024]; /* a sentence on it */
+} recovery;
+
+/* Reads snapshots and journal into the registry. False, with a sentence that says which file, where
+ * and what to do, in found->report. */
+bool recover_all(api_context *ctx, recovery *found);
+
+/* The optimizer as it last was at a step, not in the list; held once. NULL, with the problem set. */
+instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p);
+
+#endif

@@ -1,0 +1,68 @@
+/* store.h: what keeps optimizers on disk: the data directory with its lock, the journal, snapshots
+ * and the thread that writes them. Knows instances, not requests. docs/persistence.md. */
+#ifndef ADAMD_STORE_H
+#define ADAMD_STORE_H
+
+#include "config.h"
+#include "journal.h"
+#include "registry.h"
+#include "snapshot.h"
+
+/* Types of records. */
+enum { STORE_REQUEST = 1, STORE_STEP = 2, STORE_STATE = 3 };
+
+typedef struct store store;
+
+/* What the store works with. */
+typedef struct store_parts {
+    const config *config;
+    memory *memory;
+    buffer_pool *buffers;
+    registry *registry;
+    executor *jobs;
+    adam_pool *pool;
+} store_parts;
+
+/* Makes and locks the data directory. NULL, with a sentence in `error`: it cannot be had. */
+store *store_open(const store_parts *parts, char *error, size_t error_size);
+const char *store_dir(const store *s);
+/* Everything has been recovered, up to this LSN: appends and snapshots from now on. */
+bool store_begin(store *s, uint64_t end, char *error, size_t error_size);
+/* Writes a snapshot of everything that has changed since its last one. No request is under way. */
+void store_settle(store *s);
+/* NULL is allowed. */
+void store_close(store *s);
+
+/* Whether what is asked can be kept now. */
+journal_status store_health(store *s);
+/* Whether answers wait until what they say is on disk. */
+bool store_is_always(const store *s);
+uint64_t store_durable(store *s);
+void store_wait(store *s, journal_waiter *w, uint64_t lsn);
+uint64_t store_first(store *s);
+
+/* From the strand of the instance. Appends a record of it, as it is after the change: `epoch` and
+ * `step`. On JOURNAL_OK *end is the LSN behind it. */
+typedef struct store_record {
+    uint32_t type;
+    uint64_t epoch, step;
+    const text *meta;
+    const struct iovec *data;
+    size_t n_data;
+} store_record;
+journal_status store_append(store *s, instance *inst, const store_record *r, uint64_t *end);
+/* A record of so many bytes can be appended next. */
+journal_status store_reserve(store *s, uint64_t bytes);
+
+/* A snapshot that somebody waits for. `done` is called from the store's thread, with the sentence
+ * that says why there is none, or NULL. */
+typedef struct store_wish {
+    instance *instance; /* held by the caller until `done` */
+    void (*done)(struct store_wish *self, const char *error, const snapshot_file *file);
+    struct store_wish *next;
+} store_wish;
+void store_snapshot(store *s, store_wish *wish);
+/* It was removed, and that is on record: its files go. */
+void store_forget(store *s, instance *inst);
+
+#endif
