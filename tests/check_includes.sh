@@ -98,6 +98,9 @@ FNR == NR {
     if (target ~ /(^|\/)xx(h3|hash|h_x86dispatch)\.h$/ && file != "server/fingerprint.c") {
         refuse("only server/fingerprint.c knows libxxhash")
     }
+    if (target ~ /(^|\/)isa-l(\.h|\/)/ && file != "server/crc32c.c") {
+        refuse("only server/crc32c.c knows ISA-L")
+    }
     if (file ~ /^include\// && target !~ /^adam\/[a-z_]+\.h$/ && target !~ /^std[a-z]+\.h$/) {
         refuse("the public headers need the C library alone")
     }
@@ -124,6 +127,10 @@ FNR == NR {
         }
         if (name ~ /^api[a-z_]*\.[ch]$/ && target ~ /^(sys\/socket|netinet\/.*|arpa\/inet|netdb|sys\/un|sys\/epoll|poll)(\.h)?$/) {
             refuse("handlers never see a socket")
+        }
+        if (name ~ /^(journal|crc32c)[a-z_0-9]*\.[ch]$/ && own &&
+            target !~ /^(journal|journal_internal|crc32c|clock)\.h$/) {
+            refuse("the journal knows bytes and files, not what they mean")
         }
         if (name ~ /^(codec|json|number|buffer|name_pattern)[a-z_0-9]*\.(c|h|cpp)$/) {
             if (own && target !~ /^adam\/[a-z_]+\.h$/ &&
@@ -186,6 +193,8 @@ make_good() {
     printf '#include "buffer.h"\n' >server/registry.h
     printf '#include "config.h"\n' >server/http.h
     printf '#include <stddef.h>\n' >server/config.h
+    printf '#include <isa-l/crc.h>\n' >server/crc32c.c
+    printf '#include "crc32c.h"\n#include "clock.h"\n' >server/journal.c
     printf '#include <microhttpd.h>\n#include "http.h"\n#include "api.h"\n' >server/http.c
     printf '#include "http.h"\n' >server/main.c
     printf '#include <curl/curl.h>\n' >clients/c/adamd_client.h
@@ -224,6 +233,10 @@ self_test() {
     must_refuse core/kernel.h '<openssl/evp.h>'
     must_refuse server/api_step.c '<xxhash.h>'
     must_refuse server/registry.h '<xxh_x86dispatch.h>'
+    must_refuse server/registry.h '<isa-l/crc.h>'
+    must_refuse server/registry.h '<isa-l.h>'
+    must_refuse server/journal.c '"registry.h"'
+    must_refuse server/journal.c '"adam/tensor.h"'
     must_refuse server/api_step.c '"../core/kernel.h"'
     must_refuse server/api_step.c '"kernel.h"'
     must_refuse server/registry.h '"api.h"'
