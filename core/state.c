@@ -222,6 +222,9 @@ static void apply_state(adam_optimizer *o, const adam_state_dict *d, const match
     if (d->grad_options != NULL) {
         o->grad_options = *d->grad_options;
     }
+    if (d->skipped != NULL) {
+        o->skipped = *d->skipped;
+    }
     apply_groups(o, d, m, max, schedules);
     for (size_t i = 0; i < o->n_params; i++) {
         adam_param *p = &o->params[i];

@@ -2,6 +2,7 @@
 #ifndef ADAM_ADAM_H
 #define ADAM_ADAM_H
 
+#include "adam/gather.h"    // IWYU pragma: export
 #include "adam/optimizer.h" // IWYU pragma: export
 #include "adam/pool.h"      // IWYU pragma: export
 #include "adam/reduce.h"    // IWYU pragma: export

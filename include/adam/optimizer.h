@@ -194,6 +194,7 @@ typedef struct adam_param_state {
 typedef struct adam_state_dict {
     uint64_t step;                         /* <= ADAM_MAX_STEP */
     const adam_grad_options *grad_options; /* NULL: they stay as they are */
+    const uint64_t *skipped;               /* steps left out; NULL: it stays as it is */
     const adam_options *groups;
     const adam_schedule *const *schedules; /* of each group, or NULL, with their positions; NULL:
                                               none has one */

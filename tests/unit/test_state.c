@@ -234,6 +234,25 @@ static void test_largest_step(void **state)
     adam_optimizer_free(to);
 }
 
+/* The count of skipped steps is loaded where it is given, and else stays. */
+static void test_skipped(void **state)
+{
+    (void)state;
+    dict d;
+    adam_optimizer *o = make_worn();
+    adam_optimizer *to = make_small(NULL);
+    const uint64_t skipped = 17;
+    dict_of(o, &d);
+    d.state.skipped = &skipped;
+    assert_int_equal(adam_optimizer_load_state(to, &d.state, NULL), ADAM_OK);
+    assert_int_equal(adam_optimizer_skipped_count(to), 17);
+    d.state.skipped = NULL;
+    assert_int_equal(adam_optimizer_load_state(to, &d.state, NULL), ADAM_OK);
+    assert_int_equal(adam_optimizer_skipped_count(to), 17);
+    adam_optimizer_free(o);
+    adam_optimizer_free(to);
+}
+
 static void refuse_state(const dict *d, adam_status want, const char *named)
 {
     adam_error error;
@@ -314,7 +333,7 @@ int main(void)
         cmocka_unit_test(test_no_params),          cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_max_comes_and_goes), cmocka_unit_test(test_largest_step),
         cmocka_unit_test(test_max_of_some),        cmocka_unit_test(test_load_refused_params),
-        cmocka_unit_test(test_load_refused_state),
+        cmocka_unit_test(test_load_refused_state), cmocka_unit_test(test_skipped),
     };
     return cmocka_run_group_tests_name("state", tests, NULL, NULL);
 }
