@@ -120,21 +120,13 @@ static codec_status read_metadata(state_reader *r)
     return st == CODEC_OK && r->load == STATE_DICT_LOAD_EVERYTHING ? read_steps(r) : st;
 }
 
-codec_status state_dict_read_safetensors(buffer_pool *pool, buffer *body, size_t max_header,
-                                         const adam_optimizer *o, state_dict_load load,
-                                         state_dict *out, codec_error *error)
+codec_status state_dict_read_file(buffer_pool *pool, safetensors *file, const adam_optimizer *o,
+                                  state_dict_load load, state_dict *out, codec_error *error)
 {
-    static const char *const keys[] = {"format", "state_dict", NULL};
     state_reader r = {.optimizer = o, .load = load, .pool = pool, .out = out, .error = error};
-    *out = (state_dict){0};
-    codec_status st =
-        safetensors_parse(pool, body->data, body->length, max_header, &out->file, error);
-    if (st == CODEC_OK) {
-        st = safetensors_check_metadata(&out->file, keys, error);
-    }
-    if (st == CODEC_OK) {
-        st = state_reader_begin(&r);
-    }
+    *out = (state_dict){.file = *file};
+    *file = (safetensors){0};
+    codec_status st = state_reader_begin(&r);
     if (st == CODEC_OK) {
         st = read_metadata(&r);
     }
@@ -142,4 +134,23 @@ codec_status state_dict_read_safetensors(buffer_pool *pool, buffer *body, size_t
         st = read_tensors(&r);
     }
     return st == CODEC_OK ? state_reader_end(&r) : st;
+}
+
+codec_status state_dict_read_safetensors(buffer_pool *pool, buffer *body, size_t max_header,
+                                         const adam_optimizer *o, state_dict_load load,
+                                         state_dict *out, codec_error *error)
+{
+    static const char *const keys[] = {"format", "state_dict", NULL};
+    safetensors file;
+    *out = (state_dict){0};
+    codec_status st = safetensors_parse(pool, body->data, body->length, max_header, &file, error);
+    if (st != CODEC_OK) {
+        return st;
+    }
+    st = safetensors_check_metadata(&file, keys, error);
+    if (st == CODEC_OK) {
+        st = state_dict_read_file(pool, &file, o, load, out, error);
+    }
+    safetensors_drop(&file);
+    return st;
 }

@@ -72,23 +72,38 @@ void state_dict_add_json(text *t, const adam_optimizer *o)
     text_add_string(t, "}}");
 }
 
-/* Calls `visit` for every tensor in the order of the data: the wider type first, so that all are
- * aligned. */
-static void each_tensor(const adam_optimizer *o,
-                        void (*visit)(void *context, const adam_param_view *param, int kind),
-                        void *context)
+/* The wider type comes first, so that all are aligned. */
+void state_dict_each_tensor(const adam_optimizer *o, state_dict_visit *visit, void *context)
 {
     static const adam_dtype order[] = {ADAM_FLOAT64, ADAM_FLOAT32};
+    static const char *const prefixes[STATE_KINDS] = {"params/", "exp_avg/", "exp_avg_sq/",
+                                                      "max_exp_avg_sq/"};
     for (size_t d = 0; d < sizeof order / sizeof order[0]; d++) {
         for (int kind = 0; kind < STATE_KINDS; kind++) {
             for (size_t i = 0; i < adam_optimizer_param_count(o); i++) {
                 const adam_param_view p = adam_optimizer_param(o, i);
-                if (p.tensor.dtype == order[d] && state_kind_data(&p, kind) != NULL) {
-                    visit(context, &p, kind);
+                adam_tensor t = p.tensor;
+                t.data = (void *)state_kind_data(&p, kind); /* read, not written to */
+                if (t.dtype == order[d] && t.data != NULL) {
+                    visit(context, prefixes[kind], &t);
                 }
             }
         }
     }
+}
+
+void state_dict_add_description(text *t, const adam_optimizer *o)
+{
+    text_add(t, "{", 1);
+    add_head(t, o);
+    text_add_string(t, ", \"steps\": {");
+    for (size_t i = 0; i < adam_optimizer_param_count(o); i++) {
+        const adam_param_view p = adam_optimizer_param(o, i);
+        text_add_string(t, i > 0 ? ", " : "");
+        json_add_string(t, p.tensor.name, p.tensor.name_len);
+        text_add_format(t, ": %llu", (unsigned long long)p.step);
+    }
+    text_add_string(t, "}}");
 }
 
 typedef struct header_writer {
@@ -96,52 +111,45 @@ typedef struct header_writer {
     uint64_t offset;
 } header_writer;
 
-static void write_tensor(void *context, const adam_param_view *param, int kind)
+static void write_tensor(void *context, const char *prefix, const adam_tensor *tensor)
 {
-    static const char *const prefixes[STATE_KINDS] = {"params/", "exp_avg/", "exp_avg_sq/",
-                                                      "max_exp_avg_sq/"};
     header_writer *w = context;
-    w->offset = safetensors_add_tensor(w->text, prefixes[kind], &param->tensor, w->offset);
+    w->offset = safetensors_add_tensor(w->text, prefix, tensor, w->offset);
 }
 
 uint64_t state_dict_add_header(text *t, const adam_optimizer *o)
 {
-    text head = {.pool = t->pool};
-    text_add(&head, "{", 1);
-    add_head(&head, o);
-    text_add_string(&head, ", \"steps\": {");
-    for (size_t i = 0; i < adam_optimizer_param_count(o); i++) {
-        const adam_param_view p = adam_optimizer_param(o, i);
-        text_add_string(&head, i > 0 ? ", " : "");
-        json_add_string(&head, p.tensor.name, p.tensor.name_len);
-        text_add_format(&head, ": %llu", (unsigned long long)p.step);
-    }
-    text_add_string(&head, "}}");
+    text description = {.pool = t->pool};
+    state_dict_add_description(&description, o);
     header_writer w = {.text = t};
     safetensors_begin(t);
-    if (head.failed) {
+    if (description.failed) {
         t->failed = true;
     } else {
-        safetensors_add_metadata(t, "state_dict", head.buffer->data, head.buffer->length);
+        safetensors_add_metadata(t, "state_dict", description.buffer->data,
+                                 description.buffer->length);
     }
-    text_drop(&head);
+    text_drop(&description);
     safetensors_end_metadata(t);
-    each_tensor(o, write_tensor, &w);
+    state_dict_each_tensor(o, write_tensor, &w);
     safetensors_end(t);
     return w.offset;
 }
 
-static void copy_tensor(void *context, const adam_param_view *param, int kind)
+static void copy_tensor(void *context, const char *prefix, const adam_tensor *tensor)
 {
     char **to = context;
-    const size_t bytes = param->numel * adam_dtype_size(param->tensor.dtype);
+    uint64_t numel = 0;
+    (void)prefix;
+    (void)adam_shape_numel(tensor->rank, tensor->shape, &numel);
+    const size_t bytes = numel * adam_dtype_size(tensor->dtype);
     if (bytes > 0) {
-        memcpy(*to, state_kind_data(param, kind), bytes);
+        memcpy(*to, tensor->data, bytes);
         *to += bytes;
     }
 }
 
 void state_dict_copy_data(const adam_optimizer *o, char *data)
 {
-    each_tensor(o, copy_tensor, &data);
+    state_dict_each_tensor(o, copy_tensor, &data);
 }

@@ -154,6 +154,28 @@ void idempotency_abort(idempotency *k, const char *key)
     }
 }
 
+void idempotency_each(const idempotency *k, idempotency_visit *visit, void *context)
+{
+    const int64_t now = k->now_ms();
+    for (const table_entry *e = k->done.oldest; e != NULL; e = e->newer) {
+        const kept *r = (const kept *)e;
+        visit(context, e->name, now - r->answered_ms, &r->record);
+    }
+}
+
+bool idempotency_restore(idempotency *k, const char *key, int64_t age_ms, const key_record *record)
+{
+    if (!idempotency_begin(k, key, record->body, record->n_groups)) {
+        return false;
+    }
+    idempotency_end(k, key, record->status, record->held, &record->stats, record->groups);
+    kept *r = (kept *)table_find(&k->keys, key);
+    if (r != NULL) { /* it may be the one too many */
+        r->answered_ms -= age_ms;
+    }
+    return true;
+}
+
 size_t idempotency_count(const idempotency *k)
 {
     return k->keys.count;

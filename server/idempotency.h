@@ -46,6 +46,15 @@ void idempotency_end(idempotency *k, const char *key, int status, uint64_t held,
 /* The request was refused: the key is free again. */
 void idempotency_abort(idempotency *k, const char *key);
 
+/* Visits the keys that were answered, the oldest first, each with its age. Pending ones are left
+ * out: their requests are not answered. */
+typedef void idempotency_visit(void *context, const char *key, int64_t age_ms,
+                               const key_record *record);
+void idempotency_each(const idempotency *k, idempotency_visit *visit, void *context);
+/* Adds a key that was answered so long ago, with its record, as idempotency_each gave it: from the
+ * oldest on. Where there are more than `most`, the oldest goes. False: no memory. */
+bool idempotency_restore(idempotency *k, const char *key, int64_t age_ms, const key_record *record);
+
 /* Keys, pending ones included, and what they take. */
 size_t idempotency_count(const idempotency *k);
 size_t idempotency_bytes(const idempotency *k);

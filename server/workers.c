@@ -2,17 +2,10 @@
 #include "workers.h"
 
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
-#include "codec_history.h"
-#include "codec_numbers.h"
 #include "table.h"
-
-#define X(name, slug, title) +1
-enum { PROBLEMS = 0 PROBLEM_MAP(X) };
-#undef X
 
 struct workers {
     memory *memory;
@@ -29,15 +22,7 @@ struct workers {
 typedef struct worker {
     table_entry entry;
     int64_t since_ms; /* its place in the queue */
-    int64_t first_seen_ms, last_seen_ms, refused_ms;
-    uint64_t steps, nonfinite, staleness, max_staleness;
-    double weight;
-    unsigned in_a_row; /* that were not finite */
-    problem_code last_refusal;
-    bool accepted; /* once */
-    bool has_staleness, any_refused, in_quarantine;
-    uint32_t refused[PROBLEMS];
-    char name[WORKERS_MAX_NAME + 1];
+    worker_record record;
 } worker;
 
 workers *workers_create(memory *m, unsigned ttl_seconds)
@@ -63,7 +48,7 @@ static void forget(workers *w, worker *k)
     if (w->staying == &k->entry) {
         w->staying = k->entry.newer;
     }
-    queue_unlink(k->in_quarantine ? &w->quarantine : &w->seen, &k->entry);
+    queue_unlink(k->record.in_quarantine ? &w->quarantine : &w->seen, &k->entry);
     table_remove(&w->table, &k->entry);
     memory_put(w->memory, k, sizeof *k);
 }
@@ -91,7 +76,7 @@ static worker *find(const workers *w, const char *name)
     return name != NULL ? (worker *)table_find(&w->table, name) : NULL;
 }
 
-/* NULL: there is no room for it. */
+/* A worker of that name, in no queue. NULL: there is no room for it. */
 static worker *add(workers *w, const char *name)
 {
     if (w->table.count >= WORKERS_MAX) {
@@ -103,18 +88,17 @@ static worker *add(workers *w, const char *name)
     /* under the lock: so that memory must not be asked of others */
     worker *k = memory_get_spare(w->memory, sizeof *k, 0);
     if (k != NULL) {
-        *k = (worker){.first_seen_ms = clock_wall_ms()};
-        strcpy(k->name, name);
-        table_add(&w->table, &k->entry, k->name);
-        queue_push(&w->seen, &k->entry);
+        *k = (worker){.record = {.first_seen_ms = clock_wall_ms()}};
+        strcpy(k->record.name, name);
+        table_add(&w->table, &k->entry, k->record.name);
     }
     return k;
 }
 
 static void see_again(workers *w, worker *k)
 {
-    k->last_seen_ms = clock_wall_ms();
-    if (!k->in_quarantine) {
+    k->record.last_seen_ms = clock_wall_ms();
+    if (!k->record.in_quarantine) {
         k->since_ms = w->now_ms();
         queue_unlink(&w->seen, &k->entry);
         queue_push(&w->seen, &k->entry);
@@ -128,7 +112,12 @@ static worker *see(workers *w, const char *name)
         return NULL;
     }
     worker *k = find(w, name);
-    k = k != NULL ? k : add(w, name);
+    if (k == NULL) {
+        k = add(w, name);
+        if (k != NULL) {
+            queue_push(&w->seen, &k->entry);
+        }
+    }
     if (k != NULL) {
         see_again(w, k);
     }
@@ -141,18 +130,19 @@ void workers_accepted(workers *w, const char *name, double weight, bool has_stal
     pthread_mutex_lock(&w->lock);
     worker *k = see(w, name);
     if (k != NULL) {
-        if (!k->accepted && w->gone > 0) {
+        if (!k->record.accepted && w->gone > 0) {
             w->gone--;
         }
-        k->accepted = true;
-        k->weight = weight;
-        if (!k->in_quarantine) {
-            k->in_a_row = 0;
+        k->record.accepted = true;
+        k->record.weight = weight;
+        if (!k->record.in_quarantine) {
+            k->record.in_a_row = 0;
         }
         if (has_staleness) {
-            k->has_staleness = true;
-            k->staleness = staleness;
-            k->max_staleness = k->max_staleness > staleness ? k->max_staleness : staleness;
+            k->record.has_staleness = true;
+            k->record.staleness = staleness;
+            k->record.max_staleness =
+                k->record.max_staleness > staleness ? k->record.max_staleness : staleness;
         }
     }
     pthread_mutex_unlock(&w->lock);
@@ -163,7 +153,7 @@ void workers_stepped(workers *w, const char *name)
     pthread_mutex_lock(&w->lock);
     worker *k = find(w, name);
     if (k != NULL) {
-        k->steps++;
+        k->record.steps++;
     }
     pthread_mutex_unlock(&w->lock);
 }
@@ -183,10 +173,10 @@ void workers_refused(workers *w, const char *name, problem_code code)
     pthread_mutex_lock(&w->lock);
     worker *k = see(w, name);
     if (k != NULL) {
-        k->refused[code]++;
-        k->any_refused = true;
-        k->last_refusal = code;
-        k->refused_ms = k->last_seen_ms;
+        k->record.refused[code]++;
+        k->record.any_refused = true;
+        k->record.last_refusal = code;
+        k->record.refused_ms = k->record.last_seen_ms;
     }
     pthread_mutex_unlock(&w->lock);
 }
@@ -195,7 +185,7 @@ static void put_in_quarantine(workers *w, worker *k)
 {
     queue_unlink(&w->seen, &k->entry);
     queue_push(&w->quarantine, &k->entry);
-    k->in_quarantine = true;
+    k->record.in_quarantine = true;
     k->since_ms = w->now_ms();
     if (w->staying == NULL) {
         w->staying = &k->entry;
@@ -207,9 +197,9 @@ void workers_nonfinite(workers *w, const char *name, unsigned most)
     pthread_mutex_lock(&w->lock);
     worker *k = see(w, name);
     if (k != NULL) {
-        k->nonfinite++;
-        k->in_a_row += k->in_a_row < UINT32_MAX;
-        if (most > 0 && k->in_a_row >= most && !k->in_quarantine) {
+        k->record.nonfinite++;
+        k->record.in_a_row += k->record.in_a_row < UINT32_MAX;
+        if (most > 0 && k->record.in_a_row >= most && !k->record.in_quarantine) {
             put_in_quarantine(w, k);
         }
     }
@@ -220,8 +210,8 @@ bool workers_quarantined(workers *w, const char *name, unsigned *in_a_row)
 {
     pthread_mutex_lock(&w->lock);
     const worker *k = find(w, name);
-    const bool is = k != NULL && k->in_quarantine;
-    *in_a_row = k != NULL ? k->in_a_row : 0;
+    const bool is = k != NULL && k->record.in_quarantine;
+    *in_a_row = k != NULL ? k->record.in_a_row : 0;
     pthread_mutex_unlock(&w->lock);
     return is;
 }
@@ -252,11 +242,11 @@ static void expire(workers *w)
     }
     while (w->seen.oldest != NULL && left(w, w->seen.oldest) == 0) {
         worker *k = (worker *)w->seen.oldest;
-        w->gone += k->accepted;
+        w->gone += k->record.accepted;
         forget(w, k);
     }
     while (w->staying != NULL && left(w, w->staying) == 0) {
-        w->gone += ((worker *)w->staying)->accepted;
+        w->gone += ((worker *)w->staying)->record.accepted;
         w->staying = w->staying->newer;
     }
 }
@@ -301,116 +291,73 @@ size_t workers_bytes(workers *w)
     return bytes;
 }
 
-static int compare_names(const void *a, const void *b)
+/* Those before w->staying are counted as gone. */
+static size_t copy_queue(const workers *w, const table_queue *q, worker_record *to)
 {
-    return strcmp(((const worker *)a)->name, ((const worker *)b)->name);
-}
-
-static void show_uint(text *t, const char *name, uint64_t value)
-{
-    text_add_format(t, ", \"%s\": %llu", name, (unsigned long long)value);
-}
-
-static void show_refused(text *t, const worker *k)
-{
-    const char *before = "";
-    text_add_string(t, ", \"refused\": {");
-    for (int i = 0; i < PROBLEMS; i++) {
-        if (k->refused[i] > 0) {
-            text_add_format(t, "%s\"%s\": %u", before, problem_slug((problem_code)i),
-                            k->refused[i]);
-            before = ", ";
-        }
-    }
-    text_add_string(t, "}, \"last_refusal\": ");
-    if (k->any_refused) {
-        text_add_string(t, "{\"time\": ");
-        show_time(t, k->refused_ms);
-        text_add_format(t, ", \"code\": \"%s\"}", problem_slug(k->last_refusal));
-    } else {
-        text_add_string(t, "null");
-    }
-}
-
-static void show_worker(text *t, const worker *k)
-{
-    text_add_string(t, "{\"name\": ");
-    json_add_string(t, k->name, strlen(k->name));
-    text_add_string(t, ", \"first_seen\": ");
-    show_time(t, k->first_seen_ms);
-    text_add_string(t, ", \"last_seen\": ");
-    show_time(t, k->last_seen_ms);
-    show_uint(t, "steps", k->steps);
-    text_add_string(t, ", \"weight\": ");
-    if (k->accepted) {
-        json_add_double(t, k->weight);
-    } else {
-        text_add_string(t, "null");
-    }
-    if (k->has_staleness) {
-        text_add_format(t, ", \"staleness\": {\"last\": %llu, \"max\": %llu}",
-                        (unsigned long long)k->staleness, (unsigned long long)k->max_staleness);
-    } else {
-        text_add_string(t, ", \"staleness\": null");
-    }
-    show_uint(t, "nonfinite", k->nonfinite);
-    show_uint(t, "consecutive_nonfinite", k->in_a_row);
-    text_add_format(t, ", \"quarantined\": %s", k->in_quarantine ? "true" : "false");
-    show_refused(t, k);
-    text_add_string(t, "}");
-}
-
-static size_t copy_queue(const table_queue *q, worker *to)
-{
+    const int64_t now = w->now_ms();
+    const table_entry *staying = q == &w->quarantine ? w->staying : q->oldest;
     size_t n = 0;
+    bool gone = true;
     for (const table_entry *e = q->oldest; e != NULL; e = e->newer) {
-        to[n++] = *(const worker *)e;
+        gone = gone && e != staying;
+        to[n] = ((const worker *)e)->record;
+        to[n].age_ms = now - ((const worker *)e)->since_ms;
+        to[n++].gone = gone;
     }
     return n;
 }
 
-/* Copies all of them, so that nobody waits while they are printed. False: no memory. */
-static bool copy_all(workers *w, worker **copy, size_t *n, size_t *room, unsigned *gone)
+bool workers_copy(workers *w, workers_copied *out)
 {
-    *room = workers_count(w);
+    *out = (workers_copied){.room = workers_count(w)};
     for (;;) {
-        *copy = memory_get(w->memory, (*room + 1) * sizeof **copy);
-        if (*copy == NULL) {
+        out->records = memory_get(w->memory, (out->room + 1) * sizeof *out->records);
+        if (out->records == NULL) {
             return false;
         }
         pthread_mutex_lock(&w->lock);
         expire(w);
-        *n = w->table.count;
-        *gone = w->gone;
-        if (*n <= *room) {
-            const size_t seen = copy_queue(&w->seen, *copy);
-            (void)copy_queue(&w->quarantine, *copy + seen);
+        out->n = w->table.count;
+        out->gone = w->gone;
+        if (out->n <= out->room) {
+            const size_t seen = copy_queue(w, &w->seen, out->records);
+            (void)copy_queue(w, &w->quarantine, out->records + seen);
         }
         pthread_mutex_unlock(&w->lock);
-        if (*n <= *room) {
+        if (out->n <= out->room) {
             return true;
         }
-        memory_put(w->memory, *copy, (*room + 1) * sizeof **copy);
-        *room = *n; /* others have come meanwhile */
+        workers_copy_drop(w, out);
+        out->room = out->n; /* others have come meanwhile */
     }
 }
 
-void workers_show(workers *w, text *t)
+void workers_copy_drop(workers *w, workers_copied *copy)
 {
-    worker *copy;
-    size_t n;
-    size_t room;
-    unsigned gone;
-    if (!copy_all(w, &copy, &n, &room, &gone)) {
-        t->failed = true;
-        return;
+    memory_put(w->memory, copy->records, (copy->room + 1) * sizeof *copy->records);
+    copy->records = NULL;
+}
+
+bool workers_restore(workers *w, const worker_record *record)
+{
+    pthread_mutex_lock(&w->lock);
+    const bool fits = w->table.count < WORKERS_MAX && find(w, record->name) == NULL;
+    worker *k = fits ? add(w, record->name) : NULL;
+    if (k != NULL) {
+        k->record = *record;
+        k->since_ms = w->now_ms() - record->age_ms;
+        queue_push(record->in_quarantine ? &w->quarantine : &w->seen, &k->entry);
+        if (record->in_quarantine && !record->gone && w->staying == NULL) {
+            w->staying = &k->entry;
+        }
     }
-    qsort(copy, n, sizeof *copy, compare_names);
-    text_add_string(t, "{\"workers\": [");
-    for (size_t i = 0; i < n && !t->failed; i++) {
-        text_add_string(t, i > 0 ? ",\n " : "\n ");
-        show_worker(t, &copy[i]);
-    }
-    text_add_format(t, "], \"gone\": %u}", gone);
-    memory_put(w->memory, copy, (room + 1) * sizeof *copy);
+    pthread_mutex_unlock(&w->lock);
+    return k != NULL;
+}
+
+void workers_restore_gone(workers *w, unsigned gone)
+{
+    pthread_mutex_lock(&w->lock);
+    w->gone = gone;
+    pthread_mutex_unlock(&w->lock);
 }
