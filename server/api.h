@@ -46,7 +46,11 @@ typedef struct api_context {
     stream_hub *streams;
     alarm_clock *alarms;
     executor *jobs;
-    store *store;           /* NULL: without a data directory */
+    store *store; /* NULL: without a data directory */
+    /* The optimizer as it last was at a step, and a snapshot as an optimizer, neither in the list,
+     * each held once: recover.c's. NULL, with the problem set. */
+    instance *(*recover_at)(struct api_context *ctx, instance *inst, uint64_t step, problem *p);
+    instance *(*load)(struct api_context *ctx, const snapshot_entry *entry, problem *p);
     atomic_bool recovering; /* requests are refused */
     atomic_bool draining;
 } api_context;
@@ -66,10 +70,10 @@ struct route;
 
 typedef struct api_request {
     const struct route *route;
-    bool is_step;                          /* POST …/step */
-    bool minimal;                          /* Prefer: return=minimal */
-    bool has_based_on, has_last_id;        /* see below */
-    bool recovers;                         /* it is done again, and is in the journal */
+    bool is_step;                   /* POST …/step */
+    bool minimal;                   /* Prefer: return=minimal */
+    bool has_based_on, has_last_id; /* see below */
+    bool recovers;                  /* it is done again, and is in the journal */
     journal_request asked;
     uint64_t lsn;      /* behind its record in the journal; 0: none */
     instance *replays; /* not NULL: the optimizer that it is done to again, whatever its name */

@@ -66,10 +66,9 @@ static bool build(api_context *ctx, const creation *c, adam_optimizer **out, pro
 static codec_status read_creation(api_context *ctx, media sent, buffer *body, creation *c,
                                   codec_error *error)
 {
-    return sent == MEDIA_JSON
-               ? creation_read_json(ctx->buffers, body->data, body->length, c, error)
-               : creation_read_safetensors(ctx->buffers, body->data, body->length,
-                                           ctx->config->max_json_body, c, error);
+    return sent == MEDIA_JSON ? creation_read_json(ctx->buffers, body->data, body->length, c, error)
+                              : creation_read_safetensors(ctx->buffers, body->data, body->length,
+                                                          ctx->config->max_json_body, c, error);
 }
 
 instance *api_make_again(api_context *ctx, media sent, buffer *body, const char *name, uint64_t id,
@@ -130,6 +129,9 @@ bool api_create(api_context *ctx, api_request *rq, reply *r, problem *p)
         strand_leave(ctx->jobs, &inst->strand);
         instance_drop(inst);
         return false;
+    }
+    if (ctx->store != NULL) {
+        store_created(ctx->store, inst);
     }
     strand_leave(ctx->jobs, &inst->strand);
     const optimizer_info info = instance_info(inst);

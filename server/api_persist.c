@@ -16,7 +16,7 @@ static bool has_journal(const api_context *ctx)
     return ctx->store != NULL && ctx->config->journal == CONFIG_GRADIENTS;
 }
 
-static bool kept(const api_context *ctx, const api_request *rq)
+static bool is_kept(const api_context *ctx, const api_request *rq)
 {
     return has_journal(ctx) && !rq->recovers;
 }
@@ -143,9 +143,9 @@ bool api_replay_step(api_context *ctx, instance *inst, const journal_record *rec
     journal_step s;
     buffer *room = NULL;
     buffer *tensors = NULL;
-    bool done = json_parse(ctx->buffers, record->meta, record->meta_length, &doc, &error) ==
-                    CODEC_OK &&
-                journal_step_read(ctx->buffers, doc, inst->optimizer, &s, &room, &error) == CODEC_OK;
+    bool done =
+        json_parse(ctx->buffers, record->meta, record->meta_length, &doc, &error) == CODEC_OK &&
+        journal_step_read(ctx->buffers, doc, inst->optimizer, &s, &room, &error) == CODEC_OK;
     if (done) {
         tensors = buffer_get(ctx->buffers, s.n_tensors * sizeof(adam_tensor));
         adam_tensor *grads = tensors != NULL ? (void *)tensors->data : NULL;
@@ -168,7 +168,7 @@ bool api_replay_step(api_context *ctx, instance *inst, const journal_record *rec
 
 bool api_reserve_request(api_context *ctx, const api_request *rq, problem *p)
 {
-    if (!kept(ctx, rq)) {
+    if (!is_kept(ctx, rq)) {
         return true;
     }
     const uint64_t bytes = META_SLACK + 6 * (uint64_t)strlen(rq->asked.target) +
@@ -179,7 +179,7 @@ bool api_reserve_request(api_context *ctx, const api_request *rq, problem *p)
 
 bool api_keep_request(api_context *ctx, api_request *rq, instance *inst, problem *p)
 {
-    if (!kept(ctx, rq)) {
+    if (!is_kept(ctx, rq)) {
         return true;
     }
     text meta = {.pool = ctx->buffers};
@@ -193,22 +193,4 @@ bool api_keep_request(api_context *ctx, api_request *rq, instance *inst, problem
                       .data = &data,
                       .n_data = rq->body != NULL};
     return append(ctx, inst, &r, &meta, &rq->lsn, p);
-}
-
-bool api_keep_state(api_context *ctx, instance *inst, const char *what, const char *bytes,
-                    size_t length, uint64_t *lsn, problem *p)
-{
-    if (!has_journal(ctx)) {
-        return true;
-    }
-    text meta = {.pool = ctx->buffers};
-    text_add_format(&meta, "{\"what\": \"%s\"}", what);
-    const optimizer_info info = instance_info(inst);
-    const struct iovec data = {(char *)bytes, length};
-    store_record r = {.type = STORE_STATE,
-                      .epoch = info.epoch,
-                      .step = info.step,
-                      .data = &data,
-                      .n_data = 1};
-    return append(ctx, inst, &r, &meta, lsn, p);
 }

@@ -20,10 +20,6 @@ bool api_keep_step(api_context *ctx, instance *inst, const step_to_keep *keep, u
 bool api_keep_request(api_context *ctx, api_request *rq, instance *inst, problem *p);
 /* Makes sure that it can be kept. */
 bool api_reserve_request(api_context *ctx, const api_request *rq, problem *p);
-/* A whole optimizer, as a snapshot has it. */
-bool api_keep_state(api_context *ctx, instance *inst, const char *what, const char *bytes,
-                    size_t length, uint64_t *lsn, problem *p);
-
 /* Makes an optimizer from the body that it was created with, not yet under its name; held once.
  * NULL, with the problem set, where that cannot be. */
 instance *api_make_again(api_context *ctx, media sent, buffer *body, const char *name, uint64_t id,

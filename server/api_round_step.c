@@ -91,9 +91,9 @@ static bool add_forms(api_context *ctx, round_step *s, const adam_optimizer *o,
 
 /* Puts the step into the journal, before it is taken: the reduced gradient, and whose parts it is
  * made of. */
-static bool keep(api_context *ctx, instance *inst, const round_step *s, const adam_options *overrides,
-                 const adam_grad_options *options, const worker_round *ended, uint64_t *lsn,
-                 problem *p)
+static bool keep(api_context *ctx, instance *inst, const round_step *s,
+                 const adam_options *overrides, const adam_grad_options *options,
+                 const worker_round *ended, uint64_t *lsn, problem *p)
 {
     buffer *room = buffer_get(ctx->buffers, ended->n * sizeof(journal_part));
     if (room == NULL) {
@@ -103,12 +103,12 @@ static bool keep(api_context *ctx, instance *inst, const round_step *s, const ad
     size_t n = 0;
     for (const contribution *c = ended->first; c != NULL; c = c->next) {
         const key_record *key = c->key[0] != '\0' ? idempotency_find(inst->keys, c->key) : NULL;
-        parts[n++] = (journal_part){.worker = c->worker[0] != '\0' ? c->worker : NULL,
-                                    .key = key != NULL ? c->key : NULL,
-                                    .body = {key != NULL ? key->body.low : 0,
-                                             key != NULL ? key->body.high : 0},
-                                    .weight = c->weight,
-                                    .held = c->lsn > 0};
+        parts[n++] = (journal_part){
+            .worker = c->worker[0] != '\0' ? c->worker : NULL,
+            .key = key != NULL ? c->key : NULL,
+            .body = {key != NULL ? key->body.low : 0, key != NULL ? key->body.high : 0},
+            .weight = c->weight,
+            .held = c->lsn > 0};
     }
     const step_to_keep all = {.tensors = s->reduced.tensors,
                               .n = s->reduced.n,
@@ -214,8 +214,8 @@ static void copy_reply(const reply *made, reply *r)
 }
 
 /* Puts each contribution on record, and answers those who wait for it. */
-static void settle(api_context *ctx, instance *inst, const worker_round *ended, api_request *rq, reply *r,
-                   round_step *s)
+static void settle(api_context *ctx, instance *inst, const worker_round *ended, api_request *rq,
+                   reply *r, round_step *s)
 {
     workers *all = atomic_load(&inst->workers);
     for (contribution *c = ended->first; c != NULL; c = c->next) {

@@ -30,8 +30,8 @@ void journal_request_add(text *t, const journal_request *rq)
     bool any = false;
     text_add(t, "{", 1);
     for (size_t i = 0; i < HEADERS; i++) {
-        const char *value = *(const char *const *)(const void *)((const char *)rq +
-                                                                headers[i].offset);
+        const char *value =
+            *(const char *const *)(const void *)((const char *)rq + headers[i].offset);
         if (value != NULL) {
             text_add_format(t, "%s\"%s\": ", any ? ", " : "", headers[i].name);
             json_add_string(t, value, strlen(value));
@@ -188,8 +188,8 @@ static codec_status read_overrides(const json_doc *doc, const json_value *groups
 codec_status journal_step_read(buffer_pool *pool, const json_doc *doc, const adam_optimizer *o,
                                journal_step *s, buffer **room, codec_error *error)
 {
-    static const char *const allowed[] = {CODEC_GRAD_OPTION_NAMES, "param_groups", "tensors",
-                                          "round", "parts", NULL};
+    static const char *const allowed[] = {
+        CODEC_GRAD_OPTION_NAMES, "param_groups", "tensors", "round", "parts", NULL};
     const json_value *root = json_root(doc);
     *room = NULL;
     *s = (journal_step){.n_groups = adam_optimizer_group_count(o)};

@@ -63,8 +63,7 @@ static const struct option {
      "text|json", "how it is logged (text)"},
     {"--data-dir", "ADAMD_DATA_DIR", OPTION_TEXT, offsetof(config, data_dir), 0, 0, "DIR",
      "where optimizers are kept; without it they are in memory alone"},
-    {"--fsync", "ADAMD_FSYNC", OPTION_WORD, offsetof(config, fsync), 0, 0,
-     "always|everysec|never",
+    {"--fsync", "ADAMD_FSYNC", OPTION_WORD, offsetof(config, fsync), 0, 0, "always|everysec|never",
      "when the journal is on disk: before an answer, within a second, or when the system likes "
      "(everysec)"},
     {"--journal", "ADAMD_JOURNAL", OPTION_WORD, offsetof(config, journal), 0, 0, "gradients|off",

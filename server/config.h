@@ -22,13 +22,13 @@ typedef struct config {
     unsigned idempotency_keys;                  /* of each optimizer */
     unsigned idempotency_ttl, worker_ttl;       /* seconds; worker_ttl 0: never */
     size_t max_body, max_json_body, max_memory; /* bytes */
-    int log_level;  /* a log_level */
-    int log_format; /* a log_format */
-    const char *data_dir;       /* NULL: everything in memory */
-    int fsync;                  /* a config_fsync */
-    int journal;                /* a config_journal */
-    size_t journal_size;        /* bytes */
-    unsigned snapshot_interval; /* seconds; 0: not by time */
+    int log_level;                              /* a log_level */
+    int log_format;                             /* a log_format */
+    const char *data_dir;                       /* NULL: everything in memory */
+    int fsync;                                  /* a config_fsync */
+    int journal;                                /* a config_journal */
+    size_t journal_size;                        /* bytes */
+    unsigned snapshot_interval;                 /* seconds; 0: not by time */
     bool recover_to_last_good, check;
     const char *replay; /* a name; NULL: none */
     size_t to;          /* a step; SIZE_MAX: the last */

@@ -380,8 +380,7 @@ static enum MHD_Result work(exchange *x)
     if (x->deadline != NULL) {
         deadline_reading(x->deadline, false);
     }
-    if (router_cost(&x->request) <= INLINE_MAX &&
-        !router_may_wait_for_disk(s->ctx, &x->request) &&
+    if (router_cost(&x->request) <= INLINE_MAX && !router_may_wait_for_disk(s->ctx, &x->request) &&
         (turn == NULL || strand_try_enter(turn))) {
         (void)router_run(s->ctx, &x->request, &x->reply);
         if (turn != NULL) {

@@ -12,8 +12,10 @@
 #include "api.h"
 #include "codec_json.h"
 #include "http.h"
+#include "inspect.h"
 #include "listen.h"
 #include "log.h"
+#include "recover.h"
 #include "version.h"
 
 #define EXIT_START    2 /* could not start */
@@ -108,6 +110,29 @@ static void wait_for_signal(api_context *ctx, const sigset_t *signals)
     }
 }
 
+/* What is on disk, into the registry, while requests are refused. */
+static bool recover(api_context *ctx)
+{
+    static recovery found;
+    char error[1024];
+    if (ctx->store == NULL) {
+        return true;
+    }
+    const bool done = recover_all(ctx, &found);
+    if (!done || found.cut) {
+        log_write(done ? LOG_WARN : LOG_ERROR, "%s%s",
+                  done ? "the end of the journal is cut off: " : "", found.report);
+    }
+    if (!done || !store_begin(ctx->store, found.end, error, sizeof error)) {
+        (void)fail(done ? error : "the data directory cannot be recovered; see above");
+        return false;
+    }
+    log_write(LOG_INFO, "recovered %zu optimizers from %s, %zu records, %.0f MiB", found.optimizers,
+              store_dir(ctx->store), found.records, (double)found.bytes / 1048576);
+    atomic_store(&ctx->recovering, false);
+    return true;
+}
+
 static int serve(api_context *ctx, executor *jobs, const sigset_t *signals)
 {
     char error[256];
@@ -119,6 +144,10 @@ static int serve(api_context *ctx, executor *jobs, const sigset_t *signals)
     http_server *http = http_start(ctx, jobs, listen_socket, error, sizeof error);
     if (http == NULL) {
         return fail(error);
+    }
+    if (!recover(ctx)) {
+        http_stop(http);
+        return EXIT_START;
     }
     const bool v6 = strchr(ctx->config->host, ':') != NULL;
     (void)printf(v6 ? "adamd %s listening on http://[%s]:%u\n"
@@ -136,9 +165,38 @@ static int serve(api_context *ctx, executor *jobs, const sigset_t *signals)
         log_write(LOG_WARN, "stopped with %u requests in flight", http_in_flight(http));
         _exit(1); /* their connections may be suspended, so nothing can be taken down in order */
     }
+    if (ctx->store != NULL) {
+        store_settle(ctx->store);
+    }
     http_stop(http);
     log_write(LOG_INFO, "stopped");
     return 0;
+}
+
+/* Opens the data directory, if there is one, and does what the command line says. */
+static int run(api_context *ctx, executor *jobs, const sigset_t *signals)
+{
+    char error[1024];
+    const config *c = ctx->config;
+    if (c->data_dir == NULL) {
+        return serve(ctx, jobs, signals);
+    }
+    const store_parts parts = {.config = c,
+                               .memory = ctx->memory,
+                               .buffers = ctx->buffers,
+                               .registry = ctx->registry,
+                               .jobs = jobs,
+                               .pool = ctx->pool};
+    ctx->store = store_open(&parts, error, sizeof error);
+    if (ctx->store == NULL) {
+        return fail(error);
+    }
+    ctx->recover_at = recover_at;
+    ctx->load = recover_load;
+    atomic_store(&ctx->recovering, true);
+    const int status = c->check || c->replay != NULL ? inspect(ctx) : serve(ctx, jobs, signals);
+    store_close(ctx->store);
+    return status;
 }
 
 int main(int argc, char **argv)
@@ -158,6 +216,7 @@ int main(int argc, char **argv)
     json_init();
     (void)mallopt(M_MXFAST, 0); /* its fast bins would be merged before every block over 1 KiB */
     raise_file_limit(&c);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is a full disk to the journal */
     block_signals(&signals);
 
     int status = EXIT_START;
@@ -179,7 +238,7 @@ int main(int argc, char **argv)
         adam_pool_create(c.threads, &ctx.pool) != ADAM_OK) {
         (void)fail("no memory or threads to start");
     } else {
-        status = serve(&ctx, jobs, &signals);
+        status = run(&ctx, jobs, &signals);
     }
     alarm_clock_stop(ctx.alarms); /* it gives jobs, and jobs set alarms */
     executor_free(jobs);

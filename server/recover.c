@@ -1,8 +1,7 @@
-/* recover.c: what is on disk, done again: the newest snapshot of each optimizer, then the records of
- * the journal behind it, through the same handlers and the same core. */
+/* recover.c: what is on disk, done again: the newest snapshot of each optimizer, then the records
+ * of the journal behind it, through the same handlers and the same core. */
 #include "recover.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +11,7 @@
 #include "log.h"
 
 #define PROGRESS_MS 2000
-#define WHAT_TO_DO                                                                               \
+#define WHAT_TO_DO                                                                                 \
     "; put back a copy of the data directory, or start with --recover-to-last-good to go on with " \
     "what is before it"
 
@@ -31,6 +30,7 @@ typedef struct recoverer {
     known *all; /* by id */
     size_t n, capacity;
     uint64_t last_epoch;
+    size_t damaged;      /* snapshots */
     int64_t told, began; /* clock_ms() */
 } recoverer;
 
@@ -141,6 +141,9 @@ static bool replay_request(api_context *ctx, instance *inst, const journal_recor
     bool done = read_request(ctx, record, inst, &rq, &doc, p);
     if (done) {
         rq.lsn = end;
+        if (end <= atomic_load(&inst->kept.snapshot)) {
+            rq.key = NULL; /* held by its snapshot, which has the answer to the key */
+        }
         (void)router_run(ctx, &rq, &r);
         done = r.status < 300;
         if (!done) {
@@ -174,8 +177,8 @@ static instance *replay_creation(api_context *ctx, const journal_record *record,
     return inst;
 }
 
-static bool diverged(const instance *inst, const journal_record *record,
-                     const optimizer_info *info, problem *p)
+static bool diverged(const instance *inst, const journal_record *record, const optimizer_info *info,
+                     problem *p)
 {
     return problem_set(p, PROBLEM_STATE_MISMATCH,
                        "it is of step %llu, epoch %llu of '%s', which comes there at step %llu, "
@@ -203,7 +206,6 @@ static bool replay(api_context *ctx, instance *inst, const journal_record *recor
             done = diverged(inst, record, &info, p);
         }
         break;
-    case STORE_STATE: done = api_replay_state(ctx, inst, record, p); break;
     default:
         done = problem_set(p, PROBLEM_INVALID_VALUE, "it is of type %u, which is not known",
                            record->type);
@@ -211,6 +213,21 @@ static bool replay(api_context *ctx, instance *inst, const journal_record *recor
     inst->kept.last = end;
     inst->kept.bytes += record->meta_length + record->data_length;
     return done;
+}
+
+static void tell(recoverer *rec)
+{
+    const int64_t now = clock_ms();
+    if (now - rec->told < PROGRESS_MS) {
+        return;
+    }
+    const double done = rec->log != NULL ? (double)journal_reader_done(rec->log) : 0;
+    const double all = rec->log != NULL ? (double)journal_reader_total(rec->log) : 0;
+    const double seconds = (double)(now - rec->began) / 1e3;
+    rec->told = now;
+    log_write(LOG_INFO, "recovering: %zu optimizers, %.0f of %.0f MiB of journal, %.0f s left",
+              registry_count(rec->ctx->registry), done / 1048576, all / 1048576,
+              done > 0 ? seconds / done * (all - done) : 0);
 }
 
 /* ---- snapshots ---- */
@@ -226,89 +243,104 @@ static bool is_held(const instance *inst, uint64_t end)
     return false;
 }
 
-/* The newest snapshot of each optimizer of that name that is whole. */
-static bool load_snapshots_of(recoverer *rec, const char *name)
+/* Makes an instance of a snapshot, not in the list. NULL, with the problem set. */
+instance *recover_load(api_context *ctx, const snapshot_entry *entry, problem *p)
 {
-    api_context *ctx = rec->ctx;
-    char error[1024];
-    snapshot_list files;
-    uint64_t newest = 0;
-    bool any = false;
-    if (!snapshot_list_read(store_dir(ctx->store), name, &files, error, sizeof error)) {
-        (void)snprintf(rec->found->report, sizeof rec->found->report, "%s", error);
-        return false;
+    const snapshot_settings settings = {.pool = ctx->buffers,
+                                        .allocator = &ctx->allocator,
+                                        .max_keys = ctx->config->idempotency_keys,
+                                        .key_ttl = ctx->config->idempotency_ttl,
+                                        .worker_ttl = ctx->config->worker_ttl};
+    snapshot_content c;
+    snapshot_error error;
+    char path[4096];
+    instance *inst = NULL;
+    if (!snapshot_path(store_dir(ctx->store), entry, path, sizeof path) ||
+        snapshot_read(path, &settings, &c, &error) != SNAPSHOT_OK) {
+        (void)problem_set(p, PROBLEM_STATE_MISMATCH, "%s", error.message);
+        return NULL;
     }
-    for (size_t i = 0; i < files.n; i++) {
-        newest = files.at[i].id > newest ? files.at[i].id : newest;
+    inst = registry_make(ctx->registry, c.name, c.optimizer, &c.defaults, &c.how, c.id, c.epoch);
+    if (inst == NULL) {
+        (void)problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for optimizer '%s'", c.name);
+        snapshot_content_drop(&c);
+        return NULL;
     }
-    for (size_t i = 0; i < files.n && !any; i++) {
-        const snapshot_file *f = &files.at[i];
-        if (f->id != newest) {
-            continue; /* of one that was removed before the name was used again */
-        }
-        instance *inst = snapshot_load(ctx->registry, ctx->buffers, &ctx->allocator, f, error,
-                                       sizeof error);
-        if (inst == NULL) {
-            log_write(LOG_WARN, "%s", error);
-            continue;
-        }
-        bool no_memory;
-        const known k = {.id = f->id, .inst = inst};
-        any = registry_attach(ctx->registry, inst, &no_memory) && add_known(rec, &k) != NULL;
-        inst->kept.last = inst->kept.snapshot = f->lsn;
-        atomic_store(&inst->kept.needed, i + 1 < files.n && files.at[i + 1].id == newest
-                                             ? files.at[i + 1].lsn
-                                             : 0);
-        if (!any) {
-            (void)snprintf(error, sizeof error, "no memory for optimizer '%s'", name);
-        }
-    }
-    snapshot_list_drop(&files);
-    (void)snprintf(rec->found->report, sizeof rec->found->report, "%s", error);
-    return true;
+    inst->keys = c.keys;
+    atomic_store(&inst->workers, c.workers);
+    inst->kept.held = c.held;
+    inst->kept.n_held = c.n_held;
+    atomic_store(&inst->kept.last, c.lsn);
+    atomic_store(&inst->kept.snapshot, c.lsn);
+    atomic_store(&inst->kept.snapshot_step, adam_optimizer_step_count(inst->optimizer));
+    c.optimizer = NULL;
+    c.keys = NULL;
+    c.workers = NULL;
+    c.held = NULL;
+    snapshot_content_drop(&c);
+    return inst;
 }
 
-static bool load_snapshots(recoverer *rec)
+/* Whether an entry is of an optimizer that was removed before another was given its name. */
+static bool is_old(const snapshot_list *files, size_t i)
 {
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s/snapshots", store_dir(rec->ctx->store));
-    DIR *d = opendir(path);
-    bool done = true;
-    for (struct dirent *e = d != NULL ? readdir(d) : NULL; done && e != NULL; e = readdir(d)) {
-        if (e->d_name[0] != '.') {
-            done = load_snapshots_of(rec, e->d_name);
+    for (size_t k = 0; k < files->n; k++) {
+        if (files->entries[k].id > files->entries[i].id &&
+            strcmp(files->entries[k].name, files->entries[i].name) == 0) {
+            return true;
         }
     }
-    if (d != NULL) {
-        (void)closedir(d);
+    return false;
+}
+
+/* Puts the newest snapshot of each optimizer that is whole into the registry. */
+static bool load_snapshots(recoverer *rec)
+{
+    snapshot_list files;
+    snapshot_error error;
+    problem p;
+    bool done = snapshot_list_read(store_dir(rec->ctx->store), NULL, &files, &error) == SNAPSHOT_OK;
+    if (!done) {
+        (void)problem_set(&p, PROBLEM_STATE_MISMATCH, "%s", error.message);
+    }
+    for (size_t i = 0; done && i < files.n; i++) {
+        const snapshot_entry *f = &files.entries[i];
+        if (find_known(rec, f->id) != NULL || is_old(&files, i)) {
+            const known *k = find_known(rec, f->id);
+            if (k != NULL && k->inst != NULL && atomic_load(&k->inst->kept.needed) == 0) {
+                atomic_store(&k->inst->kept.needed, f->lsn); /* the next older one */
+            }
+            continue;
+        }
+        const known k = {.id = f->id, .inst = recover_load(rec->ctx, f, &p)};
+        if (k.inst == NULL) {
+            log_write(LOG_WARN, "%s", p.detail);
+            rec->damaged++;
+            continue; /* an older one, and more of the journal */
+        }
+        bool no_memory;
+        done =
+            registry_attach(rec->ctx->registry, k.inst, &no_memory) && add_known(rec, &k) != NULL;
+        if (!done) {
+            (void)problem_set(&p, PROBLEM_OUT_OF_MEMORY, "no memory for optimizer '%s'", f->name);
+        }
+        tell(rec);
+    }
+    snapshot_list_drop(&files);
+    if (!done) {
+        (void)snprintf(rec->found->report, sizeof rec->found->report, "%s", p.detail);
     }
     return done;
 }
 
 /* ---- the journal ---- */
 
-static void tell(recoverer *rec)
-{
-    const int64_t now = clock_ms();
-    if (now - rec->told < PROGRESS_MS) {
-        return;
-    }
-    const double done = (double)journal_reader_done(rec->log);
-    const double all = (double)journal_reader_total(rec->log);
-    const double seconds = (double)(now - rec->began) / 1e3;
-    rec->told = now;
-    log_write(LOG_INFO, "recovering: %zu optimizers, %.0f of %.0f MiB of journal, %.0f s left",
-              registry_count(rec->ctx->registry), done / 1048576, all / 1048576,
-              done > 0 ? seconds / done * (all - done) : 0);
-}
-
 /* The first record of an optimizer that no snapshot had. False: no memory. */
 static bool begin_known(recoverer *rec, const journal_record *record, problem *p)
 {
     known k = {.id = record->optimizer, .lsn = record->lsn};
     problem why;
-    k.inst = record->type == STORE_STATE ? api_make_from_state(rec->ctx, record, &why)
-                                         : replay_creation(rec->ctx, record, &why);
+    k.inst = replay_creation(rec->ctx, record, &why);
     k.orphan = k.inst == NULL;
     if (k.orphan && why.code == PROBLEM_OUT_OF_MEMORY) {
         *p = why;
@@ -318,8 +350,19 @@ static bool begin_known(recoverer *rec, const journal_record *record, problem *p
     if (!k.orphan) {
         atomic_store(&k.inst->kept.needed, record->lsn);
         if (!registry_attach(rec->ctx->registry, k.inst, &no_memory)) {
-            return problem_set(p, PROBLEM_STATE_MISMATCH, "there is an optimizer '%s' already",
-                               k.inst->name);
+            /* a later one has the name, and a snapshot: this one was removed before that */
+            instance *later = registry_hold(rec->ctx->registry, k.inst->name);
+            const bool removed = later != NULL && later->kept.id > k.id;
+            instance_drop(later);
+            if (!removed) {
+                (void)problem_set(p, PROBLEM_STATE_MISMATCH, "there is an optimizer '%s' already",
+                                  k.inst->name);
+            }
+            instance_drop(k.inst);
+            k.inst = NULL;
+            if (!removed) {
+                return false;
+            }
         }
     }
     return add_known(rec, &k) != NULL ||
@@ -347,7 +390,7 @@ static bool take_record(recoverer *rec, const journal_record *record, uint64_t e
             return false;
         }
         k = find_known(rec, record->optimizer);
-        if (!k->orphan) {
+        if (k->inst != NULL) {
             k->inst->kept.last = end;
             return true;
         }
@@ -414,8 +457,7 @@ static bool check_orphans(recoverer *rec)
             (void)snprintf(rec->found->report, sizeof rec->found->report,
                            "the journal at %llu speaks of optimizer %llu, whose snapshots are "
                            "missing or damaged" WHAT_TO_DO,
-                           (unsigned long long)rec->all[i].lsn,
-                           (unsigned long long)rec->all[i].id);
+                           (unsigned long long)rec->all[i].lsn, (unsigned long long)rec->all[i].id);
             return rec->ctx->config->recover_to_last_good;
         }
     }
@@ -441,4 +483,128 @@ bool recover_all(api_context *ctx, recovery *found)
     registry_set_next_epoch(ctx->registry, rec.last_epoch + 1);
     forget_all(&rec);
     return done;
+}
+
+/* ---- as it was ---- */
+
+typedef struct search {
+    uint64_t id, step;
+    uint64_t target; /* the record that follows; UINT64_MAX: none does */
+    bool found;
+} search;
+
+static void look_for(const journal_record *record, search *s)
+{
+    if (record->optimizer == s->id && record->type == STORE_STEP && record->step == s->step) {
+        s->found = true;
+        s->target = record->lsn; /* the last one counts: history may have been rewritten */
+    }
+}
+
+/* Calls `take` for each record up to s->target. False, with the problem set: the log is damaged, or
+ * `take` says so. */
+static bool each_record(api_context *ctx, uint64_t limit,
+                        bool (*take)(void *context, const journal_record *r, uint64_t end,
+                                     problem *p),
+                        void *context, problem *p)
+{
+    char error[1024];
+    journal_record record;
+    journal_read_status st = JOURNAL_END;
+    journal_reader *log =
+        journal_reader_open(store_dir(ctx->store), JOURNAL_FROM_FIRST, error, sizeof error);
+    if (log == NULL) {
+        return problem_set(p, PROBLEM_DISK_FAILED, "%s", error);
+    }
+    bool done = true;
+    while (done && (st = journal_read_next(log, &record)) == JOURNAL_READ && record.lsn < limit) {
+        done = take(context, &record, journal_reader_place(log), p);
+    }
+    if (done && st == JOURNAL_BAD) {
+        done = problem_set(p, PROBLEM_DISK_FAILED, "%s: %s", journal_reader_file(log),
+                           journal_reader_reason(log));
+    }
+    journal_reader_close(log);
+    return done;
+}
+
+static bool take_search(void *context, const journal_record *r, uint64_t end, problem *p)
+{
+    (void)end;
+    (void)p;
+    look_for(r, context);
+    return true;
+}
+
+typedef struct redo {
+    api_context *ctx;
+    instance *inst; /* held; NULL: its creation is still to come */
+    uint64_t id;
+} redo;
+
+static bool take_redo(void *context, const journal_record *r, uint64_t end, problem *p)
+{
+    redo *d = context;
+    if (r->optimizer != d->id || r->type == JOURNAL_TYPE_SYNC) {
+        return true;
+    }
+    if (d->inst == NULL) {
+        d->inst = replay_creation(d->ctx, r, p);
+        return d->inst != NULL;
+    }
+    return (end <= atomic_load(&d->inst->kept.snapshot) && !is_held(d->inst, end)) ||
+           replay(d->ctx, d->inst, r, end, p);
+}
+
+/* The newest snapshot of the optimizer that is not behind the target; *exact: one is of that step,
+ * and nothing else says where it was. */
+static void choose_snapshot(api_context *ctx, const char *name, const search *s, redo *d)
+{
+    snapshot_list files;
+    snapshot_error error;
+    problem p;
+    if (snapshot_list_read(store_dir(ctx->store), name, &files, &error) == SNAPSHOT_OK) {
+        for (size_t i = 0; i < files.n && d->inst == NULL; i++) {
+            const snapshot_entry *f = &files.entries[i];
+            if (f->id != s->id || (s->found && f->lsn > s->target)) {
+                continue;
+            }
+            d->inst = recover_load(ctx, f, &p);
+            if (d->inst != NULL && !s->found &&
+                adam_optimizer_step_count(d->inst->optimizer) != s->step) {
+                instance_drop(d->inst);
+                d->inst = NULL;
+            }
+        }
+    }
+    snapshot_list_drop(&files);
+}
+
+instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p)
+{
+    search s = {.id = inst->kept.id, .step = step};
+    redo d = {.ctx = ctx, .id = inst->kept.id};
+    const bool logged = ctx->config->journal == CONFIG_GRADIENTS;
+    if (logged && !each_record(ctx, UINT64_MAX, take_search, &s, p)) {
+        return NULL;
+    }
+    if (logged && instance_info(inst).step == step) {
+        s.found = true;
+        s.target = UINT64_MAX;
+    }
+    choose_snapshot(ctx, inst->name, &s, &d);
+    bool done = true;
+    if (s.found) {
+        done = each_record(ctx, s.target, take_redo, &d, p);
+    }
+    if (done && (d.inst == NULL || adam_optimizer_step_count(d.inst->optimizer) != step)) {
+        done = problem_set(p, PROBLEM_NO_SUCH_STEP,
+                           "neither a snapshot nor the journal reaches back to step %llu of '%s'",
+                           (unsigned long long)step, inst->name);
+    }
+    if (!done) {
+        instance_drop(d.inst);
+        return NULL;
+    }
+    return d.inst;
 }

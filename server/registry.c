@@ -106,6 +106,7 @@ void instance_drop(instance *inst)
     if (last) {
         instance_unpublish(inst);
         round_clear(&inst->round);
+        free(inst->kept.held);
         idempotency_free(inst->keys);
         workers_free(atomic_load(&inst->workers));
         history_drop(inst->history);
@@ -168,6 +169,7 @@ static instance *make_instance(registry *r, const char *name, const adam_options
     inst->shared.holds = 1;
     inst->shared.info.defaults = *defaults;
     inst->training = *how;
+    atomic_store(&inst->kept.snapshot_step, UINT64_MAX); /* none */
     inst->alarm = (alarm_entry){.strand = &inst->strand, .due = ALARM_NEVER};
     inst->history = history_create(r->memory, r->history_steps);
     inst->changes = changes_create(r->memory);
@@ -290,6 +292,13 @@ optimizer_info instance_info(instance *inst)
     const optimizer_info info = inst->shared.info;
     pthread_mutex_unlock(&inst->shared.lock);
     return info;
+}
+
+bool registry_valid_name(const char *name, size_t length)
+{
+    static const char known[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    return length >= 1 && length <= REGISTRY_MAX_NAME && name[0] != '.' && name[0] != '_' &&
+           name[0] != '-' && strspn(name, known) == length;
 }
 
 static void renew(instance *inst, uint64_t epoch)

@@ -26,14 +26,17 @@ typedef struct published {
     unsigned idle; /* calls of registry_trim since they were last used */
 } published;
 
-/* Where an optimizer stands on disk. From its strand, but for `needed`. */
+/* Where an optimizer stands on disk. From its strand, but for what is atomic. */
 typedef struct kept {
-    uint64_t id;             /* the epoch of its creation, which is nobody else's */
-    uint64_t last;           /* LSN behind its last record */
-    uint64_t bytes;          /* of its records since the last snapshot began */
-    uint64_t snapshot;       /* LSN up to which the newest snapshot has everything */
-    _Atomic uint64_t needed; /* the journal from here on is needed for it */
-    atomic_bool wished;      /* a snapshot of it is on its way */
+    uint64_t id;                    /* the epoch of its creation, which is nobody else's */
+    _Atomic uint64_t last;          /* LSN behind its last record */
+    uint64_t bytes;                 /* of its records since the last snapshot began */
+    _Atomic uint64_t snapshot;      /* LSN up to which the newest snapshot has everything */
+    _Atomic uint64_t snapshot_step; /* the step that it is of */
+    _Atomic uint64_t needed;        /* the journal from here on is needed for it */
+    atomic_bool wished;             /* a snapshot of it is on its way */
+    uint64_t *held;                 /* while it is recovered: the records of what its round holds */
+    size_t n_held;
 } kept;
 
 /* A named optimizer. Whoever is in its strand may use all of it; history, changes, `removed` and
@@ -51,9 +54,9 @@ typedef struct instance {
     idempotency *keys;          /* NULL: none yet */
     _Atomic(workers *) workers; /* NULL: none yet; may be read and set without the strand */
     kept kept;
-    history *history; /* of its steps */
-    changes *changes;           /* to it */
-    atomic_bool removed;        /* its name is free again; whoever still waits for it is told so */
+    history *history;    /* of its steps */
+    changes *changes;    /* to it */
+    atomic_bool removed; /* its name is free again; whoever still waits for it is told so */
     struct {
         pthread_mutex_t lock;
         optimizer_info info; /* a copy, for readers outside the strand */
@@ -62,6 +65,9 @@ typedef struct instance {
 } instance;
 
 typedef struct registry registry;
+
+/* Whether an optimizer may have that name. */
+bool registry_valid_name(const char *name, size_t length);
 
 /* Instances take their memory from `m`; under its pressure, idle ones unpublish. `jobs` runs what
  * waits for their strands. Each keeps a history of `history_steps` steps. */

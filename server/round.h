@@ -18,8 +18,8 @@ typedef struct contribution {
     tensor_body body;
     buffer *held; /* what `body` may point into: the request's body */
     double weight;
-    size_t place; /* among all, where they are sorted */
-    uint64_t lsn; /* behind its record in the journal; 0: none */
+    size_t place;                /* among all, where they are sorted */
+    uint64_t lsn;                /* behind its record in the journal; 0: none */
     struct api_request *waiting; /* those that want its answer, linked by next_waiting */
     char worker[ROUND_MAX_WORKER + 1], key[IDEMPOTENCY_MAX_KEY + 1]; /* "": none */
 } contribution;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api_persist.h"
 #include "router_internal.h"
 
 #define OPTIMIZER "/v1/optimizers/{name}"
@@ -19,29 +20,34 @@ static const route routes[] = {
     {"GET", "/v1/optimizers", api_list, ROUTE_NO_BODY, REPLY_AS_JSON, false, ROUTE_QUERY_LIST},
     {"GET", OPTIMIZER, api_summary, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"PUT", OPTIMIZER, api_create, ROUTE_TENSORS, REPLY_AS_JSON, false, 0},
-    {"PATCH", OPTIMIZER, api_patch_optimizer, ROUTE_PATCH, REPLY_AS_JSON, false, 0, true},
+    {"PATCH", OPTIMIZER, api_patch_optimizer, ROUTE_PATCH, REPLY_AS_JSON, false, ROUTE_KEEPS},
     {"DELETE", OPTIMIZER, api_delete, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"GET", OPTIMIZER "/param_groups", api_get_param_groups, ROUTE_NO_BODY, REPLY_AS_JSON, true,
      ROUTE_QUERY_DATA},
-    {"POST", OPTIMIZER "/param_groups", api_add_param_group, ROUTE_TENSORS, REPLY_AS_JSON, true, 0, true},
+    {"POST", OPTIMIZER "/param_groups", api_add_param_group, ROUTE_TENSORS, REPLY_AS_JSON, true,
+     ROUTE_KEEPS},
     {"PATCH", OPTIMIZER "/param_groups/{index}", api_patch_param_group, ROUTE_PATCH, REPLY_AS_JSON,
-     true, 0, true},
+     true, ROUTE_KEEPS},
     {"GET", OPTIMIZER "/params", api_get_params, ROUTE_NO_BODY, REPLY_AS_TENSORS, true,
      ROUTE_QUERY_DTYPE | ROUTE_QUERY_WAIT},
-    {"PUT", OPTIMIZER "/params", api_put_params, ROUTE_TENSORS, REPLY_AS_JSON, false, 0, true},
+    {"PUT", OPTIMIZER "/params", api_put_params, ROUTE_TENSORS, REPLY_AS_JSON, false, ROUTE_KEEPS},
     {"GET", OPTIMIZER "/params/{param}", api_get_param, ROUTE_NO_BODY, REPLY_AS_TENSORS, true,
      ROUTE_QUERY_DTYPE},
     {"GET", OPTIMIZER "/state/{param}", api_get_state, ROUTE_NO_BODY, REPLY_AS_JSON, true,
      ROUTE_QUERY_DATA},
     {"GET", OPTIMIZER "/state_dict", api_get_state_dict, ROUTE_NO_BODY, REPLY_AS_TENSORS, true, 0},
     {"PUT", OPTIMIZER "/state_dict", api_put_state_dict, ROUTE_TENSORS, REPLY_AS_JSON, true,
-     ROUTE_QUERY_LOAD, true},
+     ROUTE_QUERY_LOAD | ROUTE_KEEPS},
     {"GET", OPTIMIZER "/digest", api_get_digest, ROUTE_NO_BODY, REPLY_AS_JSON, true, 0},
     {"GET", OPTIMIZER "/round", api_get_round, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
-    {"DELETE", OPTIMIZER "/round", api_drop_round, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0, true},
+    {"DELETE", OPTIMIZER "/round", api_drop_round, ROUTE_NO_BODY, REPLY_AS_JSON, false,
+     ROUTE_KEEPS},
     {"GET", OPTIMIZER "/workers", api_get_workers, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
     {"DELETE", OPTIMIZER "/workers/{worker}", api_delete_worker, ROUTE_NO_BODY, REPLY_AS_JSON,
-     false, 0, true},
+     false, ROUTE_KEEPS},
+    {"POST", OPTIMIZER "/snapshot", api_snapshot, ROUTE_NO_BODY, REPLY_AS_JSON, false, 0},
+    {"POST", OPTIMIZER "/rollback", api_rollback, ROUTE_PATCH, REPLY_AS_JSON, false, ROUTE_KEEPS},
+    {"POST", OPTIMIZER "/fork", api_fork, ROUTE_PATCH, REPLY_AS_JSON, false, 0},
     {"GET", OPTIMIZER "/history", api_history, ROUTE_NO_BODY, REPLY_AS_JSON, false,
      ROUTE_QUERY_LAST},
     {"GET", OPTIMIZER "/changes", api_changes, ROUTE_NO_BODY, REPLY_AS_JSON, false,
@@ -98,16 +104,6 @@ static bool find_route(const path *target, const char *method, api_request *rq, 
     return false;
 }
 
-static bool valid_optimizer_name(const char *name, size_t length)
-{
-    if (length < 1 || length > REGISTRY_MAX_NAME || name[0] == '.' || name[0] == '_' ||
-        name[0] == '-') {
-        return false;
-    }
-    return strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") ==
-           length;
-}
-
 /* Takes {name}, {param}, {worker} and {index} from the path. */
 static bool take_variables(const path *target, api_request *rq, problem *p)
 {
@@ -116,7 +112,7 @@ static bool take_variables(const path *target, api_request *rq, problem *p)
     const path_segment *worker = path_variable(target, rq->route->pattern, "{worker}");
     const path_segment *index = path_variable(target, rq->route->pattern, "{index}");
     if (name != NULL) {
-        if (!valid_optimizer_name(name->text, name->length)) {
+        if (!registry_valid_name(name->text, name->length)) {
             return rq->route->handler == api_create
                        ? problem_set(
                              p, PROBLEM_INVALID_NAME,
@@ -168,7 +164,7 @@ static bool take_instance(api_context *ctx, api_request *rq, problem *p)
                            rq->optimizer);
     }
     rq->instance = inst;
-    return inst != NULL ||
+    return inst != NULL || rq->recovers ||
            problem_set(p, PROBLEM_NO_SUCH_OPTIMIZER, "there is no optimizer '%s'%s", rq->optimizer,
                        rq->route->handler == api_put_state_dict
                            ? "; create it first, with the same algorithm, groups and parameters"
@@ -297,18 +293,19 @@ static bool run(api_context *ctx, api_request *rq, reply *r, problem *p)
         return problem_set(p, PROBLEM_NO_SUCH_OPTIMIZER, "there is no optimizer '%s' any more",
                            rq->optimizer);
     }
-    if (!check_if_match(rq, p) || (rq->route->keeps && !api_reserve_request(ctx, rq, p))) {
+    const bool keeps = (rq->route->query & ROUTE_KEEPS) != 0;
+    if (!check_if_match(rq, p) || (keeps && !api_reserve_request(ctx, rq, p))) {
         return false;
     }
     return rq->route->handler(ctx, rq, r, p) &&
-           (!rq->route->keeps || api_keep_request(ctx, rq, rq->instance, p));
+           (!keeps || api_keep_request(ctx, rq, rq->instance, p));
 }
 
 bool router_may_wait_for_disk(const api_context *ctx, const api_request *rq)
 {
     return ctx->store != NULL && store_is_always(ctx->store) &&
-           (rq->is_step || rq->route->keeps || rq->route->handler == api_create ||
-            rq->route->handler == api_delete);
+           (rq->is_step || (rq->route->query & ROUTE_KEEPS) != 0 ||
+            rq->route->handler == api_create || rq->route->handler == api_delete);
 }
 
 bool router_run(api_context *ctx, api_request *rq, reply *r)

@@ -19,8 +19,7 @@ typedef struct route {
     route_body body;    /* what it takes */
     route_reply answer; /* what it gives */
     bool whole;         /* its work grows with the optimizer, not only with the body */
-    unsigned query; /* ROUTE_QUERY_… it takes */
-    bool keeps;     /* it changes an optimizer, and goes into the journal as it is when it has */
+    unsigned query;     /* ROUTE_QUERY_… it takes */
 } route;
 
 #define ROUTE_QUERY_DATA  1U
@@ -28,7 +27,9 @@ typedef struct route {
 #define ROUTE_QUERY_DTYPE 4U
 #define ROUTE_QUERY_LAST  8U
 #define ROUTE_QUERY_WAIT  16U
-#define ROUTE_QUERY_LOAD  32U /* ?load=, and it must be there */
+/* Not of the query: what was asked changes an optimizer, and goes into the journal when it has. */
+#define ROUTE_KEEPS      64U
+#define ROUTE_QUERY_LOAD 32U /* ?load=, and it must be there */
 
 /* All routes; *count gets their number. For the tests and the OpenAPI check. */
 const route *router_routes(size_t *count);
@@ -40,7 +41,7 @@ typedef struct router_headers {
     bool has_body, has_length;
     instance *replays; /* not NULL: it is done again, for this optimizer */
     bool recovers;     /* it is done again, from the journal */
-    uint64_t length; /* Content-Length */
+    uint64_t length;   /* Content-Length */
 } router_headers;
 
 /* Finds route and optimizer, and checks path, query, headers and length. `target` is the raw

@@ -183,7 +183,8 @@ void snapshot_crc_digits(uint32_t crc, char out[SNAPSHOT_DIGITS + 1])
 
 uint32_t snapshot_header_crc(const char *header, size_t length)
 {
-    const uint32_t crc = crc32c_extend(crc32c_extend(0, header, SNAPSHOT_CRC_AT), "00000000", SNAPSHOT_DIGITS);
+    const uint32_t crc =
+        crc32c_extend(crc32c_extend(0, header, SNAPSHOT_CRC_AT), "00000000", SNAPSHOT_DIGITS);
     const size_t behind = SNAPSHOT_CRC_AT + SNAPSHOT_DIGITS;
     return crc32c_extend(crc, header + behind, length - behind);
 }

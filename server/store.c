@@ -19,14 +19,23 @@
  * --journal-size: two snapshots, and what came since the older, fit into it. */
 #define SNAPSHOT_PART 4
 
+/* An optimizer that was removed, and whose files go when that is on disk. */
+typedef struct forgotten {
+    struct forgotten *next;
+    uint64_t id, lsn;
+    char name[REGISTRY_MAX_NAME + 1];
+} forgotten;
+
 struct store {
     store_parts with;
-    int lock; /* file */
-    journal *journal; /* NULL until everything is recovered, and without a journal */
+    int lock;                /* file */
+    journal *journal;        /* NULL until everything is recovered, and without a journal */
+    pthread_mutex_t writing; /* of snapshots: one at a time */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     store_wish *first, *last;
-    bool stopping, running;
+    forgotten *forgotten;
+    bool stopping, running, began;
     int64_t last_look, last_interval;
     pthread_t thread;
 };
@@ -85,6 +94,7 @@ store *store_open(const store_parts *parts, char *error, size_t error_size)
     pthread_cond_init(&s->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&s->mutex, NULL);
+    pthread_mutex_init(&s->writing, NULL);
     (void)snprintf(path, sizeof path, "%s/snapshots", dir);
     if (make_directory(dir, error, error_size) &&
         (s->lock = take_lock(dir, error, error_size)) >= 0 &&
@@ -105,6 +115,8 @@ static bool has_journal(const store *s)
     return s->with.config->journal == CONFIG_GRADIENTS;
 }
 
+static void remove_forgotten(store *s, bool all);
+
 void store_close(store *s)
 {
     if (s == NULL) {
@@ -118,11 +130,16 @@ void store_close(store *s)
         pthread_join(s->thread, NULL);
     }
     journal_close(s->journal);
+    s->journal = NULL;
+    if (s->began) {
+        remove_forgotten(s, true);
+    }
     if (s->lock >= 0) {
         (void)close(s->lock);
     }
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->mutex);
+    pthread_mutex_destroy(&s->writing);
     free(s);
 }
 
@@ -141,6 +158,11 @@ bool store_is_always(const store *s)
 void store_wait(store *s, journal_waiter *w, uint64_t lsn)
 {
     journal_wait(s->journal, w, lsn);
+}
+
+uint64_t store_end(store *s)
+{
+    return s->journal != NULL ? journal_end(s->journal) : 0;
 }
 
 uint64_t store_first(store *s)
@@ -182,4 +204,383 @@ journal_status store_append(store *s, instance *inst, const store_record *r, uin
         wish_for(s, inst);
     }
     return JOURNAL_OK;
+}
+
+/* ---- snapshots ---- */
+
+/* Copies the state; in the strand. */
+static snapshot_status copy(store *s, instance *inst, snapshot *to, snapshot_error *error)
+{
+    const optimizer_info info = instance_info(inst);
+    buffer *room = buffer_get(s->with.buffers, (inst->round.n + 1) * sizeof(uint64_t));
+    if (room == NULL) {
+        (void)snprintf(error->message, sizeof error->message, "no memory for a snapshot of '%s'",
+                       inst->name);
+        return SNAPSHOT_NO_MEMORY;
+    }
+    uint64_t *held = (void *)room->data;
+    size_t n = 0;
+    for (const contribution *c = inst->round.first; c != NULL; c = c->next) {
+        if (c->lsn > 0) { /* those of a sync round have not been answered */
+            held[n++] = c->lsn;
+        }
+    }
+    const snapshot_source from = {.name = inst->name,
+                                  .id = inst->kept.id,
+                                  .epoch = info.epoch,
+                                  .lsn = inst->kept.last,
+                                  .optimizer = inst->optimizer,
+                                  .defaults = &info.defaults,
+                                  .how = &inst->training,
+                                  .keys = inst->keys,
+                                  .workers = atomic_load(&inst->workers),
+                                  .held = held,
+                                  .n_held = n};
+    const snapshot_status st = snapshot_copy(to, &from, s->with.pool, error);
+    buffer_drop(room);
+    return st;
+}
+
+static snapshot_status write_one(store *s, snapshot *from, snapshot_error *error)
+{
+    pthread_mutex_lock(&s->writing);
+    const snapshot_status st = snapshot_write(from, store_dir(s), error);
+    pthread_mutex_unlock(&s->writing);
+    return st;
+}
+
+/* The newest snapshot is up to that LSN now; the one before it still counts. */
+void store_has_snapshot(instance *inst, uint64_t lsn, uint64_t step)
+{
+    atomic_store(&inst->kept.snapshot_step, step);
+    atomic_store(&inst->kept.needed, atomic_exchange(&inst->kept.snapshot, lsn));
+}
+
+snapshot_status store_snapshot_now(store *s, const snapshot_source *from, snapshot_error *error)
+{
+    snapshot *made = NULL;
+    snapshot_status st =
+        snapshot_begin(s->with.buffers, adam_optimizer_bytes(from->optimizer), &made, error);
+    if (st == SNAPSHOT_OK) {
+        st = snapshot_copy(made, from, s->with.pool, error);
+    }
+    if (st == SNAPSHOT_OK) {
+        st = write_one(s, made, error);
+    }
+    snapshot_drop(made);
+    return st;
+}
+
+/* The part of a snapshot that is done in the strand. */
+typedef struct copy_job {
+    job job;
+    store *store;
+    store_wish *wish;
+    snapshot *to;
+    bool finished;
+} copy_job;
+
+static void run_copy(job *j)
+{
+    copy_job *c = (copy_job *)j;
+    store *s = c->store;
+    instance *inst = c->wish->instance;
+    const optimizer_info info = instance_info(inst);
+    const uint64_t bytes = inst->kept.bytes;
+    c->wish->lsn = inst->kept.last;
+    c->wish->step = info.step;
+    inst->kept.bytes = 0;
+    if (atomic_load(&inst->removed)) {
+        c->wish->status = SNAPSHOT_FAILED;
+        (void)snprintf(c->wish->error.message, sizeof c->wish->error.message,
+                       "optimizer '%s' was removed", inst->name);
+    } else {
+        c->wish->status = copy(s, inst, c->to, &c->wish->error);
+    }
+    if (c->wish->status != SNAPSHOT_OK) {
+        inst->kept.bytes = bytes;
+    }
+    strand_leave(s->with.jobs, &inst->strand);
+    pthread_mutex_lock(&s->mutex);
+    c->finished = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+static void copy_in_strand(store *s, store_wish *wish, snapshot *to)
+{
+    copy_job c = {.job.run = run_copy, .store = s, .wish = wish, .to = to};
+    executor_submit(s->with.jobs, &wish->instance->strand, &c.job);
+    pthread_mutex_lock(&s->mutex);
+    while (!c.finished) {
+        pthread_cond_wait(&s->changed, &s->mutex);
+    }
+    pthread_mutex_unlock(&s->mutex);
+}
+
+/* On the store's thread: waits for the strand to copy, not the other way round. */
+static void fulfil(store *s, store_wish *wish)
+{
+    instance *inst = wish->instance;
+    for (int tries = 0; tries < 2; tries++) {
+        snapshot *made = NULL;
+        wish->status =
+            snapshot_begin(s->with.buffers, instance_info(inst).bytes, &made, &wish->error);
+        if (wish->status == SNAPSHOT_OK) {
+            copy_in_strand(s, wish, made);
+        }
+        if (wish->status == SNAPSHOT_OK) {
+            wish->status = write_one(s, made, &wish->error);
+        }
+        snapshot_drop(made);
+        if (wish->status != SNAPSHOT_OUTGROWN) {
+            break;
+        }
+    }
+    if (wish->status == SNAPSHOT_OK) {
+        store_has_snapshot(inst, wish->lsn, wish->step);
+        log_write(LOG_DEBUG, "snapshot of %s at step %llu", inst->name,
+                  (unsigned long long)wish->step);
+    } else if (!atomic_load(&inst->removed)) {
+        log_write(LOG_WARN, "no snapshot of %s: %s", inst->name, wish->error.message);
+    }
+}
+
+void store_snapshot(store *s, store_wish *wish)
+{
+    wish->next = NULL;
+    pthread_mutex_lock(&s->mutex);
+    if (s->last != NULL) {
+        s->last->next = wish;
+    } else {
+        s->first = wish;
+    }
+    s->last = wish;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+/* Of the store's own wishes. */
+static void own_done(store_wish *w)
+{
+    atomic_store(&w->instance->kept.wished, false);
+    instance_drop(w->instance);
+    free(w);
+}
+
+/* Wishes for a snapshot that nobody waits for, unless one is on its way. */
+static void wish_for(store *s, instance *inst)
+{
+    if (atomic_exchange(&inst->kept.wished, true)) {
+        return;
+    }
+    store_wish *w = calloc(1, sizeof *w);
+    if (w == NULL) {
+        atomic_store(&inst->kept.wished, false);
+        return;
+    }
+    w->instance = instance_hold(inst);
+    w->done = own_done;
+    store_snapshot(s, w);
+}
+
+/* ---- what is done from time to time ---- */
+
+/* Calls `look` for each optimizer. */
+static void each_instance(store *s, void (*look)(store *s, instance *inst, void *context),
+                          void *context)
+{
+    instance *page[64];
+    char after[REGISTRY_MAX_NAME + 1] = "";
+    bool more = true;
+    while (more) {
+        const size_t n = registry_page(s->with.registry, "", after, 64, page, &more);
+        for (size_t i = 0; i < n; i++) {
+            strcpy(after, page[i]->name);
+            look(s, page[i], context);
+            instance_drop(page[i]);
+        }
+    }
+}
+
+static void lower_limit(store *s, instance *inst, void *context)
+{
+    (void)s;
+    uint64_t *limit = context;
+    const uint64_t needed = atomic_load(&inst->kept.needed);
+    *limit = needed < *limit ? needed : *limit;
+}
+
+static void wish_where_pinned(store *s, instance *inst, void *context)
+{
+    const uint64_t *limit = context;
+    if (atomic_load(&inst->kept.needed) < *limit) {
+        wish_for(s, inst);
+    }
+}
+
+static void wish_where_changed(store *s, instance *inst, void *context)
+{
+    (void)context;
+    if (has_journal(s) ? atomic_load(&inst->kept.last) > atomic_load(&inst->kept.snapshot)
+                       : instance_info(inst).step != atomic_load(&inst->kept.snapshot_step)) {
+        wish_for(s, inst);
+    }
+}
+
+static void remove_files(const store *s, const forgotten *f)
+{
+    snapshot_list files = {0};
+    snapshot_error error;
+    char path[4096];
+    if (snapshot_list_read(store_dir(s), f->name, &files, &error) != SNAPSHOT_OK) {
+        log_write(LOG_WARN, "%s", error.message);
+    }
+    for (size_t i = 0; i < files.n; i++) {
+        if (files.entries[i].id == f->id &&
+            snapshot_path(store_dir(s), &files.entries[i], path, sizeof path)) {
+            (void)unlink(path);
+        }
+    }
+    snapshot_list_drop(&files);
+    (void)snprintf(path, sizeof path, "%s/snapshots/%s", store_dir(s), f->name);
+    (void)rmdir(path); /* where another has the name by now, it is not empty */
+}
+
+/* Removes the files of those whose removal is on disk. */
+static void remove_forgotten(store *s, bool all)
+{
+    pthread_mutex_lock(&s->mutex);
+    forgotten *left = s->forgotten;
+    s->forgotten = NULL;
+    pthread_mutex_unlock(&s->mutex);
+    for (forgotten *f = left, *next; f != NULL; f = next) {
+        next = f->next;
+        if (all || s->journal == NULL || s->with.config->fsync == CONFIG_NEVER ||
+            journal_durable(s->journal) >= f->lsn) {
+            remove_files(s, f);
+            free(f);
+        } else {
+            pthread_mutex_lock(&s->mutex);
+            f->next = s->forgotten;
+            s->forgotten = f;
+            pthread_mutex_unlock(&s->mutex);
+        }
+    }
+}
+
+void store_forget(store *s, instance *inst)
+{
+    forgotten *f = malloc(sizeof *f);
+    if (f == NULL) {
+        log_write(LOG_WARN, "no memory to remove the snapshots of %s", inst->name);
+        return; /* the next start does it */
+    }
+    f->id = inst->kept.id;
+    f->lsn = atomic_load(&inst->kept.last);
+    strcpy(f->name, inst->name);
+    pthread_mutex_lock(&s->mutex);
+    f->next = s->forgotten;
+    s->forgotten = f;
+    pthread_mutex_unlock(&s->mutex);
+}
+
+void store_created(store *s, instance *inst)
+{
+    if (!has_journal(s)) {
+        wish_for(s, inst);
+    }
+}
+
+/* Drops what nobody needs, and has snapshots made where the journal is too long, or time is up. */
+static void look_around(store *s, int64_t now)
+{
+    const config *c = s->with.config;
+    if (s->journal != NULL) {
+        uint64_t limit = journal_end(s->journal);
+        uint64_t pins = limit > c->journal_size / 2 ? limit - c->journal_size / 2 : 0;
+        each_instance(s, lower_limit, &limit);
+        journal_drop_before(s->journal, limit);
+        if (journal_end(s->journal) - journal_first(s->journal) > c->journal_size) {
+            each_instance(s, wish_where_pinned, &pins);
+        }
+    }
+    remove_forgotten(s, false);
+    if (c->snapshot_interval > 0 &&
+        now - s->last_interval >= (int64_t)c->snapshot_interval * 1000) {
+        s->last_interval = now;
+        each_instance(s, wish_where_changed, NULL);
+    }
+    s->last_look = now;
+}
+
+/* Waits for a wish, or for the time to look around; under the mutex. */
+static store_wish *next_wish(store *s)
+{
+    const int64_t due = s->last_look + TICK_MS;
+    while (s->first == NULL && !s->stopping && clock_ms() < due) {
+        const struct timespec until = {.tv_sec = due / 1000, .tv_nsec = due % 1000 * 1000000};
+        (void)pthread_cond_timedwait(&s->changed, &s->mutex, &until);
+    }
+    store_wish *w = s->first;
+    if (w != NULL) {
+        s->first = w->next;
+        s->last = s->first != NULL ? s->last : NULL;
+    }
+    return w;
+}
+
+static void *store_main(void *argument)
+{
+    store *s = argument;
+    pthread_mutex_lock(&s->mutex);
+    for (;;) {
+        store_wish *w = next_wish(s);
+        if (w == NULL && s->stopping) {
+            break;
+        }
+        pthread_mutex_unlock(&s->mutex);
+        if (w != NULL) {
+            fulfil(s, w);
+            w->done(w);
+        }
+        const int64_t now = clock_ms();
+        if (now - s->last_look >= TICK_MS) {
+            look_around(s, now);
+        }
+        pthread_mutex_lock(&s->mutex);
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return NULL;
+}
+
+bool store_begin(store *s, uint64_t end, char *error, size_t error_size)
+{
+    if (has_journal(s)) {
+        s->journal = journal_open(store_dir(s), end, (journal_fsync)s->with.config->fsync, error,
+                                  error_size);
+        if (s->journal == NULL) {
+            return false;
+        }
+    }
+    s->began = true;
+    s->last_look = s->last_interval = clock_ms();
+    s->running = pthread_create(&s->thread, NULL, store_main, s) == 0;
+    if (!s->running) {
+        (void)snprintf(error, error_size, "no thread for snapshots");
+    }
+    return s->running;
+}
+
+void store_settle(store *s)
+{
+    each_instance(s, wish_where_changed, NULL);
+    pthread_mutex_lock(&s->mutex);
+    s->stopping = true; /* when all wishes are fulfilled */
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->mutex);
+    if (s->running) {
+        pthread_join(s->thread, NULL);
+        s->running = false;
+    }
 }

@@ -9,7 +9,7 @@
 #include "snapshot.h"
 
 /* Types of records. */
-enum { STORE_REQUEST = 1, STORE_STEP = 2, STORE_STATE = 3 };
+enum { STORE_REQUEST = 1, STORE_STEP = 2 };
 
 typedef struct store store;
 
@@ -54,14 +54,25 @@ journal_status store_append(store *s, instance *inst, const store_record *r, uin
 /* A record of so many bytes can be appended next. */
 journal_status store_reserve(store *s, uint64_t bytes);
 
-/* A snapshot that somebody waits for. `done` is called from the store's thread, with the sentence
- * that says why there is none, or NULL. */
+/* A snapshot that somebody waits for. `done` is called from the store's thread, with what came of
+ * it: on SNAPSHOT_OK `lsn` and `step` say what it holds, else `error` why there is none. */
 typedef struct store_wish {
-    instance *instance; /* held by the caller until `done` */
-    void (*done)(struct store_wish *self, const char *error, const snapshot_file *file);
+    instance *instance; /* held until `done` */
+    void (*done)(struct store_wish *self);
+    snapshot_status status;
+    uint64_t lsn, step;
+    snapshot_error error;
     struct store_wish *next;
 } store_wish;
 void store_snapshot(store *s, store_wish *wish);
+/* A snapshot at once, of whatever `from` says; from the strand of its optimizer. */
+snapshot_status store_snapshot_now(store *s, const snapshot_source *from, snapshot_error *error);
+/* The newest snapshot of the optimizer is of that step, and has everything up to that LSN. */
+void store_has_snapshot(instance *inst, uint64_t lsn, uint64_t step);
+/* Where the log ends now. */
+uint64_t store_end(store *s);
+/* It was made: without a journal it has a snapshot soon. */
+void store_created(store *s, instance *inst);
 /* It was removed, and that is on record: its files go. */
 void store_forget(store *s, instance *inst);
 
