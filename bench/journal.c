@@ -26,7 +26,7 @@ static journal *open_new(journal_fsync policy)
     }
     journal *j = journal_open(dir + strlen("mkdir -p "), 0, policy, error, sizeof error);
     if (j == NULL) {
-        bench_fail(error);
+        bench_fail("%s", error);
     }
     usleep(200000); /* until the spare segment is there */
     return j;
@@ -146,7 +146,7 @@ int main(int argc, char **argv)
 {
     snprintf(directory, sizeof directory, "%s/journal-bench-XXXXXX", argc > 1 ? argv[1] : ".");
     if (mkdtemp(directory) == NULL) {
-        bench_fail(directory);
+        bench_fail("cannot make %s", directory);
     }
     measure_appends(1000, 20000);
     measure_appends(4 * MIB, 200);
