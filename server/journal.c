@@ -28,8 +28,8 @@ void journal_fail(journal *j, const char *what, const char *name, int error)
 {
     pthread_mutex_lock(&j->lock);
     if (j->failure[0] == '\0') {
-        snprintf(j->failure, sizeof j->failure, "%s %s/%s: %s", what, j->path, name,
-                 strerror(error));
+        (void)snprintf(j->failure, sizeof j->failure, "%s %s/%s: %s", what, j->path, name,
+                       strerror(error));
         atomic_store(&j->status, JOURNAL_FAILED);
     }
     journal_wake(j);

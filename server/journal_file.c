@@ -34,17 +34,15 @@ _Static_assert(sizeof(header) == JOURNAL_HEADER_BYTES, "no gaps");
 
 void journal_segment_name(uint64_t first, char name[JOURNAL_NAME_SIZE])
 {
-    snprintf(name, JOURNAL_NAME_SIZE, "%016" PRIx64 ".log", first);
+    (void)snprintf(name, JOURNAL_NAME_SIZE, "%016" PRIx64 ".log", first);
 }
 
 /* Whether it is the name of a segment. */
 static bool parse_name(const char *name, uint64_t *first)
 {
     char again[JOURNAL_NAME_SIZE];
-    if (sscanf(name, "%16" SCNx64, first) != 1) {
-        return false;
-    }
-    journal_segment_name(*first, again);
+    *first = strtoull(name, NULL, 16);
+    journal_segment_name(*first, again); /* which it is only the one way */
     return strcmp(name, again) == 0 && *first % JOURNAL_ALIGN == 0;
 }
 
@@ -75,20 +73,24 @@ bool journal_segments_list(int directory, journal_segments *out)
     *out = (journal_segments){0};
     const int again = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = again < 0 ? NULL : fdopendir(again);
-    int error = d == NULL ? errno : 0;
+    if (d == NULL) {
+        const int error = errno;
+        if (again >= 0) {
+            close(again);
+        }
+        errno = error;
+        return false;
+    }
     struct dirent *entry;
     uint64_t first;
+    int error = 0;
     while (error == 0 && (errno = 0, entry = readdir(d)) != NULL) {
         if (parse_name(entry->d_name, &first) && !journal_segments_add(out, first)) {
             error = ENOMEM;
         }
     }
     error = error == 0 ? errno : error;
-    if (d != NULL) {
-        closedir(d);
-    } else if (again >= 0) {
-        close(again);
-    }
+    closedir(d);
     if (error != 0) {
         free(out->first);
         *out = (journal_segments){0};

@@ -37,7 +37,7 @@ static bool open_directory(journal *j, const char *dir)
 /* Removes the segments that begin behind the end. */
 static bool remove_behind(journal *j, uint64_t end, char *name)
 {
-    snprintf(name, JOURNAL_NAME_SIZE, "%s", JOURNAL_SPARE);
+    (void)snprintf(name, JOURNAL_NAME_SIZE, "%s", JOURNAL_SPARE);
     if (unlinkat(j->directory, name, 0) != 0 && errno != ENOENT) {
         return false;
     }
@@ -123,7 +123,7 @@ journal *journal_open(const char *dir, uint64_t end, journal_fsync policy, char 
     char name[JOURNAL_NAME_SIZE] = "";
     journal *j = calloc(1, sizeof *j);
     if (j == NULL || asprintf(&j->path, "%s/journal", dir) < 0) {
-        snprintf(error, error_size, "cannot open %s/journal: %s", dir, strerror(ENOMEM));
+        (void)snprintf(error, error_size, "cannot open %s/journal: %s", dir, strerror(ENOMEM));
         free(j);
         return NULL;
     }
@@ -156,8 +156,8 @@ journal *journal_open(const char *dir, uint64_t end, journal_fsync policy, char 
     }
     return j;
 failed:
-    snprintf(error, error_size, "cannot open %s/%s for appending at %llu: %s", j->path, name,
-             (unsigned long long)end, strerror(errno));
+    (void)snprintf(error, error_size, "cannot open %s/%s for appending at %llu: %s", j->path, name,
+                   (unsigned long long)end, strerror(errno));
     free_journal(j);
     return NULL;
 }

@@ -43,7 +43,7 @@ static void say(journal_reader *r, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(r->reason, sizeof r->reason, format, arguments);
+    (void)vsnprintf(r->reason, sizeof r->reason, format, arguments);
     va_end(arguments);
 }
 
@@ -63,7 +63,7 @@ static bool open_segment(journal_reader *r, size_t segment)
     r->at = segment;
     r->size = 0;
     journal_segment_name(first_of(r, segment), name);
-    snprintf(strrchr(r->file, '/') + 1, JOURNAL_NAME_SIZE, "%s", name);
+    (void)snprintf(strrchr(r->file, '/') + 1, JOURNAL_NAME_SIZE, "%s", name);
     r->fd = openat(r->directory, name, O_RDONLY | O_CLOEXEC);
     if (r->fd < 0 || fstat(r->fd, &s) != 0) {
         return false;
@@ -165,10 +165,10 @@ static journal_read_status end_here(journal_reader *r, bool zeros)
     }
     if (found.witness != 0) {
         const size_t said = strlen(r->reason);
-        snprintf(r->reason + said, sizeof r->reason - said,
-                 "; it was there once: the record at %" PRIu64
-                 " says that everything before %" PRIu64 " was on disk",
-                 found.witness, found.durable);
+        (void)snprintf(r->reason + said, sizeof r->reason - said,
+                       "; it was there once: the record at %" PRIu64
+                       " says that everything before %" PRIu64 " was on disk",
+                       found.witness, found.durable);
         return JOURNAL_BAD;
     }
     if (zeros && !found.anything) {
@@ -305,22 +305,23 @@ static bool find_from(journal_reader *r, char *why, size_t why_size)
         return true;
     }
     if (i == 0) {
-        snprintf(why, why_size,
-                 "the segment that has position %" PRIu64 " is missing: the log begins at %" PRIu64,
-                 r->from, first_of(r, 0));
+        (void)snprintf(why, why_size,
+                       "the segment that has position %" PRIu64
+                       " is missing: the log begins at %" PRIu64,
+                       r->from, first_of(r, 0));
         return false;
     }
     struct stat last;
     if (!open_segment(r, s->n - 1) || fstat(r->fd, &last) != 0 ||
         (i < s->n && !open_segment(r, i - 1))) {
-        snprintf(why, why_size, "%s: %s", strrchr(r->file, '/') + 1, strerror(errno));
+        (void)snprintf(why, why_size, "%s: %s", strrchr(r->file, '/') + 1, strerror(errno));
         return false;
     }
     r->total = s->first[s->n - 1] + (uint64_t)last.st_size - r->from;
     if (r->from - s->first[i - 1] > r->size) {
-        snprintf(why, why_size,
-                 "the segment that has position %" PRIu64 " is missing: %s ends at %" PRIu64,
-                 r->from, strrchr(r->file, '/') + 1, s->first[i - 1] + r->size);
+        (void)snprintf(why, why_size,
+                       "the segment that has position %" PRIu64 " is missing: %s ends at %" PRIu64,
+                       r->from, strrchr(r->file, '/') + 1, s->first[i - 1] + r->size);
         return false;
     }
     return true;
@@ -330,7 +331,7 @@ journal_reader *journal_reader_open(const char *dir, uint64_t from, char *error,
 {
     char why[256];
     journal_reader *r = calloc(1, sizeof *r);
-    snprintf(why, sizeof why, "%s", strerror(ENOMEM));
+    (void)snprintf(why, sizeof why, "%s", strerror(ENOMEM));
     if (r == NULL) {
         goto failed;
     }
@@ -348,14 +349,14 @@ journal_reader *journal_reader_open(const char *dir, uint64_t from, char *error,
     r->directory = open(r->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if ((r->directory < 0 && errno != ENOENT) ||
         (r->directory >= 0 && !journal_segments_list(r->directory, &r->segments))) {
-        snprintf(why, sizeof why, "%s", strerror(errno));
+        (void)snprintf(why, sizeof why, "%s", strerror(errno));
         goto failed;
     }
     if (find_from(r, why, sizeof why)) {
         return r;
     }
 failed:
-    snprintf(error, error_size, "cannot read %s/journal: %s", dir, why);
+    (void)snprintf(error, error_size, "cannot read %s/journal: %s", dir, why);
     journal_reader_close(r);
     return NULL;
 }

@@ -403,8 +403,10 @@ static bool ours_at(int directory, const char *path)
 {
     char at[PATH_MAX];
     const size_t length = strlen(root);
-    return path[0] == '/' ? length > 0 && strncmp(path, root, length) == 0
-                          : directory != AT_FDCWD && ours(directory, at);
+    if (length == 0 || (path[0] != '/' && directory != AT_FDCWD)) {
+        return length > 0 && ours(directory, at);
+    }
+    return strncmp(path[0] == '/' ? path : getcwd(at, sizeof at), root, length) == 0;
 }
 
 /* clang-format off */
