@@ -129,7 +129,8 @@ static codec_status begin(skeleton *s, buffer_pool *pool, const safetensors *fil
         n * (sizeof *s->params + sizeof(adam_tensor *)) + s->n_groups * sizeof *s->groups;
     *room = buffer_get(pool, bytes);
     if (*room == NULL) {
-        return codec_fail(s->error, CODEC_NO_MEMORY, "no memory for a state of %zu tensors", n);
+        codec_fail(s->error, CODEC_NO_MEMORY, "no memory for a state of %zu tensors", n);
+        return CODEC_NO_MEMORY;
     }
     memset((*room)->data, 0, bytes);
     s->params = (void *)(*room)->data;

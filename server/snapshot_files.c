@@ -284,8 +284,8 @@ static bool sweep(void *context, const char *name)
     return true;
 }
 
-/* Removes what is older than the newest ones of the optimizer. What cannot be removed is left: the
- * next one tries again. */
+/* Removes what is older than the newest ones of the optimizer, but never the one just written. What
+ * cannot be removed is left: the next one tries again. */
 static void remove_older(const snapshot *s, const char *data_dir, int dir)
 {
     snapshot_list list;
@@ -293,10 +293,10 @@ static void remove_older(const snapshot *s, const char *data_dir, int dir)
     size_t kept = 0;
     if (snapshot_list_read(data_dir, s->entry.name, &list, &ignored) == SNAPSHOT_OK) {
         for (size_t i = 0; i < list.n; i++) {
-            const bool own = list.entries[i].id == s->entry.id;
-            if (own && ++kept > SNAPSHOT_KEPT) {
+            const snapshot_entry *e = &list.entries[i];
+            if (e->id == s->entry.id && ++kept > SNAPSHOT_KEPT && e->lsn != s->entry.lsn) {
                 char name[MAX_FILE];
-                file_name(&list.entries[i], SUFFIX, name);
+                file_name(e, SUFFIX, name);
                 (void)unlinkat(dir, name, 0);
             }
         }

@@ -341,7 +341,7 @@ void workers_copy_drop(workers *w, workers_copied *copy)
 bool workers_restore(workers *w, const worker_record *record)
 {
     pthread_mutex_lock(&w->lock);
-    const bool fits = w->table.count < WORKERS_MAX && find(w, record->name) == NULL;
+    const bool fits = w->table.count < WORKERS_MAX && table_find(&w->table, record->name) == NULL;
     worker *k = fits ? add(w, record->name) : NULL;
     if (k != NULL) {
         k->record = *record;
