@@ -74,6 +74,9 @@ typedef struct journal_waiter {
  * failed, and with another policy than JOURNAL_ALWAYS. */
 void journal_wait(journal *j, journal_waiter *w, uint64_t lsn);
 
+/* Waits until everything before `lsn` is on disk, with every policy. False: it never will be. */
+bool journal_flush(journal *j, uint64_t lsn);
+
 /* Cheap. JOURNAL_NO_SPACE from an append that had none until there is some again, which is looked
  * for every second. */
 journal_status journal_health(journal *j);

@@ -37,6 +37,47 @@ void journal_wait(journal *j, journal_waiter *w, uint64_t lsn)
     }
 }
 
+typedef struct flush {
+    journal_waiter waiter; /* first, so that a journal_waiter * is one */
+    pthread_mutex_t lock;
+    pthread_cond_t over;
+    bool done, ok;
+} flush;
+
+static void flushed(journal_waiter *w, bool ok)
+{
+    flush *f = (flush *)w;
+    pthread_mutex_lock(&f->lock);
+    f->done = true;
+    f->ok = ok;
+    pthread_cond_signal(&f->over);
+    pthread_mutex_unlock(&f->lock);
+}
+
+bool journal_flush(journal *j, uint64_t lsn)
+{
+    flush f = {.waiter = {.done = flushed, .lsn = lsn}};
+    pthread_mutex_init(&f.lock, NULL);
+    pthread_cond_init(&f.over, NULL);
+    pthread_mutex_lock(&j->lock);
+    f.ok = atomic_load(&j->status) != JOURNAL_FAILED;
+    f.done = !f.ok || lsn <= atomic_load(&j->durable);
+    if (!f.done) {
+        f.waiter.next = j->waiters;
+        j->waiters = &f.waiter;
+        pthread_cond_signal(&j->wake);
+    }
+    pthread_mutex_unlock(&j->lock);
+    pthread_mutex_lock(&f.lock);
+    while (!f.done) {
+        pthread_cond_wait(&f.over, &f.lock);
+    }
+    pthread_mutex_unlock(&f.lock);
+    pthread_cond_destroy(&f.over);
+    pthread_mutex_destroy(&f.lock);
+    return f.ok;
+}
+
 /* Takes out those whose records are on disk; all of them, where nothing will be any more. With
  * `lock` held. */
 static journal_waiter *take_waiters(journal *j)

@@ -260,6 +260,12 @@ instance *recover_load(api_context *ctx, const snapshot_entry *entry, problem *p
         (void)problem_set(p, PROBLEM_STATE_MISMATCH, "%s", error.message);
         return NULL;
     }
+    if (strcmp(c.name, entry->name) != 0 || c.id != entry->id || c.lsn != entry->lsn) {
+        (void)problem_set(p, PROBLEM_STATE_MISMATCH, "%s is of another optimizer or place: '%s'",
+                          path, c.name);
+        snapshot_content_drop(&c);
+        return NULL;
+    }
     inst = registry_make(ctx->registry, c.name, c.optimizer, &c.defaults, &c.how, c.id, c.epoch);
     if (inst == NULL) {
         (void)problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for optimizer '%s'", c.name);
@@ -464,17 +470,34 @@ static bool check_orphans(recoverer *rec)
     return true;
 }
 
+/* LSNs that a snapshot has seen are not given again. */
+static void place_end(recoverer *rec)
+{
+    recovery *found = rec->found;
+    uint64_t newest = 0;
+    for (size_t i = 0; i < rec->n; i++) {
+        const uint64_t lsn = rec->all[i].inst != NULL ? rec->all[i].inst->kept.snapshot : 0;
+        newest = lsn > newest ? lsn : newest;
+    }
+    const uint64_t above = (newest + JOURNAL_ALIGN - 1) / JOURNAL_ALIGN * JOURNAL_ALIGN;
+    const bool wanted = rec->ctx->config->journal == CONFIG_GRADIENTS;
+    const bool is_log = found->end > 0;
+    found->anew = is_log && (above > found->end || !wanted);
+    found->end = above > found->end ? above : found->end;
+}
+
 bool recover_all(api_context *ctx, recovery *found)
 {
     recoverer rec = {.ctx = ctx, .found = found, .began = clock_ms(), .told = clock_ms()};
     *found = (recovery){0};
     bool done = load_snapshots(&rec);
-    if (done && ctx->config->journal == CONFIG_GRADIENTS) {
+    if (done) { /* also one that is not gone on with */
         rec.log = journal_reader_open(store_dir(ctx->store), JOURNAL_FROM_FIRST, found->report,
                                       sizeof found->report);
         done = rec.log != NULL && read_journal(&rec) && check_orphans(&rec);
         journal_reader_close(rec.log);
     }
+    place_end(&rec);
     found->optimizers = registry_count(ctx->registry);
     for (size_t i = 0; i < rec.n; i++) {
         const uint64_t epoch = rec.all[i].inst != NULL ? instance_info(rec.all[i].inst).epoch : 0;

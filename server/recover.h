@@ -8,8 +8,10 @@
 typedef struct recovery {
     uint64_t end; /* of the log */
     size_t optimizers, records;
-    uint64_t bytes;    /* of records */
-    bool cut;          /* the log did not end as it should */
+    uint64_t bytes; /* of records */
+    bool cut;       /* the log did not end as it should */
+    bool anew;      /* the log cannot go on where it ended: snapshots are ahead of it, or it is not
+                       wanted any more */
     char report[2048]; /* a sentence on it */
 } recovery;
 

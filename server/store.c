@@ -241,8 +241,13 @@ static snapshot_status copy(store *s, instance *inst, snapshot *to, snapshot_err
     return st;
 }
 
-static snapshot_status write_one(store *s, snapshot *from, snapshot_error *error)
+/* A snapshot is never ahead of the log on disk: LSNs that it has seen would be given again. */
+static snapshot_status write_one(store *s, snapshot *from, uint64_t lsn, snapshot_error *error)
 {
+    if (s->journal != NULL && !journal_flush(s->journal, lsn)) {
+        (void)snprintf(error->message, sizeof error->message, "%s", journal_failure(s->journal));
+        return SNAPSHOT_FAILED;
+    }
     pthread_mutex_lock(&s->writing);
     const snapshot_status st = snapshot_write(from, store_dir(s), error);
     pthread_mutex_unlock(&s->writing);
@@ -265,7 +270,7 @@ snapshot_status store_snapshot_now(store *s, const snapshot_source *from, snapsh
         st = snapshot_copy(made, from, s->with.pool, error);
     }
     if (st == SNAPSHOT_OK) {
-        st = write_one(s, made, error);
+        st = write_one(s, made, from->lsn, error);
     }
     snapshot_drop(made);
     return st;
@@ -287,6 +292,9 @@ static void run_copy(job *j)
     instance *inst = c->wish->instance;
     const optimizer_info info = instance_info(inst);
     const uint64_t bytes = inst->kept.bytes;
+    if (!has_journal(s)) {
+        inst->kept.last++; /* without a log, LSNs count snapshots */
+    }
     c->wish->lsn = inst->kept.last;
     c->wish->step = info.step;
     inst->kept.bytes = 0;
@@ -330,7 +338,7 @@ static void fulfil(store *s, store_wish *wish)
             copy_in_strand(s, wish, made);
         }
         if (wish->status == SNAPSHOT_OK) {
-            wish->status = write_one(s, made, &wish->error);
+            wish->status = write_one(s, made, wish->lsn, &wish->error);
         }
         snapshot_drop(made);
         if (wish->status != SNAPSHOT_OUTGROWN) {
@@ -492,6 +500,19 @@ void store_created(store *s, instance *inst)
     }
 }
 
+static void wish_for_all(store *s, instance *inst, void *context)
+{
+    (void)context;
+    wish_for(s, inst);
+}
+
+static void look_if_wished(store *s, instance *inst, void *context)
+{
+    (void)s;
+    bool *any = context;
+    *any = *any || atomic_load(&inst->kept.wished);
+}
+
 /* Drops what nobody needs, and has snapshots made where the journal is too long, or time is up. */
 static void look_around(store *s, int64_t now)
 {
@@ -554,8 +575,39 @@ static void *store_main(void *argument)
     return NULL;
 }
 
-bool store_begin(store *s, uint64_t end, char *error, size_t error_size)
+/* Moves the log away: another begins, or none is wanted any more. */
+static bool put_away(const store *s, char *error, size_t error_size)
 {
+    char from[4096];
+    char to[4096];
+    (void)snprintf(from, sizeof from, "%s/journal", store_dir(s));
+    (void)snprintf(to, sizeof to, "%s/journal-%lld", store_dir(s), (long long)clock_wall_ms());
+    if (rename(from, to) != 0 && errno != ENOENT) {
+        (void)snprintf(error, error_size, "%s cannot be renamed: %s", from, strerror(errno));
+        return false;
+    }
+    log_write(LOG_WARN, "%s is not used any more; it was moved to %s", from, to);
+    return true;
+}
+
+/* Has a snapshot of every optimizer, and waits for them: the log does not have them any more. */
+static void checkpoint(store *s)
+{
+    const struct timespec tick = {.tv_nsec = 1000000};
+    bool waits = true;
+    each_instance(s, wish_for_all, NULL);
+    while (waits) {
+        waits = false;
+        each_instance(s, look_if_wished, &waits);
+        (void)nanosleep(&tick, NULL);
+    }
+}
+
+bool store_begin(store *s, uint64_t end, bool anew, char *error, size_t error_size)
+{
+    if (anew && !put_away(s, error, error_size)) {
+        return false;
+    }
     if (has_journal(s)) {
         s->journal = journal_open(store_dir(s), end, (journal_fsync)s->with.config->fsync, error,
                                   error_size);
@@ -568,6 +620,9 @@ bool store_begin(store *s, uint64_t end, char *error, size_t error_size)
     s->running = pthread_create(&s->thread, NULL, store_main, s) == 0;
     if (!s->running) {
         (void)snprintf(error, error_size, "no thread for snapshots");
+    }
+    if (s->running && anew) {
+        checkpoint(s);
     }
     return s->running;
 }

@@ -8,6 +8,7 @@
 #define MIB          ((size_t)1 << 20)
 #define BUDGET_BYTES (64 * MIB)
 #include "budget.h"
+#include "crc32c.h"
 #include "snapshots.h"
 
 /* ---- files that are not what was written ---- */
@@ -90,6 +91,91 @@ static void test_damaged(void **state)
     free(good.bytes);
     idempotency_free(keys);
     workers_free(w);
+    adam_optimizer_free(o);
+}
+
+/* Puts the right checksum into a header that was changed. */
+static void sign(image_file *file)
+{
+    const char begin[] = "{\"__metadata__\":{\"format\":\"adamd\",\"header_crc32c\":\"";
+    const size_t at = 8 + sizeof begin - 1;
+    uint64_t length;
+    char digits[9];
+    memcpy(&length, file->bytes, sizeof length);
+    memcpy(file->bytes + at, "00000000", 8);
+    (void)snprintf(digits, sizeof digits, "%08x", crc32c(0, file->bytes, 8 + length));
+    memcpy(file->bytes + at, digits, 8);
+}
+
+static char *find_text(image_file *file, const char *wanted)
+{
+    char *at = memmem(file->bytes, file->length, wanted, strlen(wanted));
+    assert_non_null(at);
+    return at;
+}
+
+/* What is refused says what it is, and what was expected. */
+static void test_other_files(void **state)
+{
+    fixture *f = *state;
+    snapshot_error error;
+    snapshot_content c;
+    const snapshot_settings settings = settings_of(f);
+    adam_optimizer *o = make_small(NULL);
+    const snapshot_source from = plain_source(o);
+    assert_int_equal(take(f, &from, NULL, &error), SNAPSHOT_OK);
+    const char *path = path_of(&from);
+    image_file file = slurp(path);
+    file.bytes[file.length - 1] ^= 1; /* of the last tensor that is not empty */
+    put(path, file.bytes, file.length);
+    assert_int_equal(snapshot_read(path, &settings, &c, &error), SNAPSHOT_BAD);
+    assert_non_null(strstr(error.message, ": tensor 'max_exp_avg_sq/c' has the CRC-32C "));
+    file.bytes[file.length - 1] ^= 1;
+    char *version = find_text(&file, "version\\\": 1") + strlen("version\\\": ");
+    *version = '2';
+    sign(&file);
+    put(path, file.bytes, file.length);
+    assert_int_equal(snapshot_read(path, &settings, &c, &error), SNAPSHOT_BAD);
+    assert_non_null(
+        strstr(error.message, "it is a snapshot of version 2, and this server reads version 1"));
+    *version = '1';
+    memcpy(find_text(&file, "header_crc32c"), "Header_crc32c", 13);
+    put(path, file.bytes, file.length);
+    assert_int_equal(snapshot_read(path, &settings, &c, &error), SNAPSHOT_BAD);
+    assert_non_null(strstr(error.message, "it is no snapshot: at byte 8, expected {"));
+    free(file.bytes);
+    adam_optimizer_free(o);
+}
+
+/* A header with one byte changed and the checksum right: refused or read, and nothing worse. */
+static void test_changed_headers(void **state)
+{
+    fixture *f = *state;
+    snapshot_error error;
+    const snapshot_settings settings = settings_of(f);
+    adam_optimizer *o = make_small(NULL);
+    const snapshot_source from = plain_source(o);
+    step_small(o, 1);
+    assert_int_equal(take(f, &from, NULL, &error), SNAPSHOT_OK);
+    const char *path = path_of(&from);
+    image_file file = slurp(path);
+    uint64_t length;
+    memcpy(&length, file.bytes, sizeof length);
+    for (size_t i = 67; i < 8 + length; i++) {
+        const char byte = file.bytes[i];
+        const char others[] = {'0', '9', '"', '[', '}', '-', 'e', ' '};
+        file.bytes[i] = others[i % sizeof others];
+        sign(&file);
+        put(path, file.bytes, file.length);
+        snapshot_content c;
+        if (snapshot_read(path, &settings, &c, &error) == SNAPSHOT_OK) {
+            snapshot_content_drop(&c);
+        } else {
+            assert_non_null(strstr(error.message, path));
+        }
+        file.bytes[i] = byte;
+    }
+    free(file.bytes);
     adam_optimizer_free(o);
 }
 
@@ -307,9 +393,10 @@ static void test_short_writes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_damaged),  cmocka_unit_test(test_no_file),
-        cmocka_unit_test(test_kept),     cmocka_unit_test(test_no_room),
-        cmocka_unit_test(test_failures), cmocka_unit_test(test_short_writes),
+        cmocka_unit_test(test_damaged),     cmocka_unit_test(test_no_file),
+        cmocka_unit_test(test_kept),        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_other_files), cmocka_unit_test(test_changed_headers),
+        cmocka_unit_test(test_failures),    cmocka_unit_test(test_short_writes),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
