@@ -20,7 +20,8 @@ typedef struct known {
     uint64_t id;
     instance *inst; /* held; NULL: it was removed */
     bool orphan;    /* its beginning is not there: it must have been removed later on */
-    uint64_t lsn;   /* where the log first spoke of it */
+    uint64_t lsn;   /* where the log first spoke of it, or where it could not go on */
+    char *why;      /* it cannot go on: the same is true, or this is why; malloc'ed */
 } known;
 
 typedef struct recoverer {
@@ -75,6 +76,7 @@ static void forget_all(recoverer *rec)
 {
     for (size_t i = 0; i < rec->n; i++) {
         instance_drop(rec->all[i].inst);
+        free(rec->all[i].why);
     }
     free(rec->all);
 }
@@ -164,10 +166,10 @@ static instance *replay_creation(api_context *ctx, const journal_record *record,
     api_request rq;
     instance *inst = NULL;
     if (read_request(ctx, record, NULL, &rq, &doc, p)) {
-        inst = rq.body != NULL && rq.instance == NULL
-                   ? api_make_again(ctx, rq.sent, rq.body, rq.optimizer, record->optimizer, p)
-                   : NULL;
-        if (rq.body == NULL || rq.instance != NULL) {
+        const bool creates = rq.route->handler == api_create;
+        inst = creates ? api_make_again(ctx, rq.sent, rq.body, rq.optimizer, record->optimizer, p)
+                       : NULL;
+        if (!creates) {
             (void)problem_set(p, PROBLEM_INVALID_VALUE,
                               "it is of an optimizer whose creation is not in the journal, nor has "
                               "it a snapshot");
@@ -408,12 +410,25 @@ static bool take_record(recoverer *rec, const journal_record *record, uint64_t e
     if (k->inst == NULL || (end <= k->inst->kept.snapshot && !is_held(k->inst, end))) {
         return true;
     }
-    const bool done = replay(rec->ctx, k->inst, record, end, p);
-    if (done && atomic_load(&k->inst->removed)) {
+    if (k->why != NULL) {
+        if (is_removal(rec, record)) {
+            registry_remove(rec->ctx->registry, k->inst);
+            store_forget(rec->ctx->store, k->inst);
+        }
+    } else if (!replay(rec->ctx, k->inst, record, end, p)) {
+        /* no other optimizer is concerned; nor is this one, if it was removed later on */
+        k->why = strdup(p->detail);
+        k->lsn = record->lsn;
+        if (k->why == NULL) {
+            return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory to go on");
+        }
+    }
+    k->inst->kept.last = end;
+    if (atomic_load(&k->inst->removed)) {
         instance_drop(k->inst);
         k->inst = NULL;
     }
-    return done;
+    return true;
 }
 
 /* Says where the log is not as it should be. */
@@ -455,10 +470,23 @@ static bool read_journal(recoverer *rec)
     return !stops;
 }
 
-/* Every optimizer of the log has a beginning, or an end. */
+/* Every optimizer of the log has a beginning and could go on, or has an end. */
 static bool check_orphans(recoverer *rec)
 {
+    const bool goes_on = rec->ctx->config->recover_to_last_good;
     for (size_t i = 0; i < rec->n; i++) {
+        const known *k = &rec->all[i];
+        if (k->inst != NULL && k->why != NULL) {
+            (void)snprintf(rec->found->report, sizeof rec->found->report,
+                           "the journal at %llu: of '%s', %s%s", (unsigned long long)k->lsn,
+                           k->inst->name, k->why, goes_on ? "" : WHAT_TO_DO);
+            if (!goes_on) {
+                return false;
+            }
+            log_write(LOG_WARN, "%s; it goes on from step %llu, without what came after",
+                      rec->found->report, (unsigned long long)instance_info(k->inst).step);
+            rec->found->anew = true;
+        }
         if (rec->all[i].orphan && rec->all[i].inst == NULL && !rec->found->cut) {
             (void)snprintf(rec->found->report, sizeof rec->found->report,
                            "the journal at %llu speaks of optimizer %llu, whose snapshots are "
@@ -482,7 +510,7 @@ static void place_end(recoverer *rec)
     const uint64_t above = (newest + JOURNAL_ALIGN - 1) / JOURNAL_ALIGN * JOURNAL_ALIGN;
     const bool wanted = rec->ctx->config->journal == CONFIG_GRADIENTS;
     const bool is_log = found->end > 0;
-    found->anew = is_log && (above > found->end || !wanted);
+    found->anew = is_log && (found->anew || above > found->end || !wanted);
     found->end = above > found->end ? above : found->end;
 }
 

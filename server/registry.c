@@ -250,12 +250,17 @@ void registry_remove(registry *r, instance *inst)
 {
     pthread_rwlock_wrlock(&r->lock);
     const size_t place = lower_bound(r, inst->name);
-    memmove(r->sorted + place, r->sorted + place + 1, (r->n - place - 1) * sizeof(instance *));
-    r->n--;
+    const bool listed = place < r->n && r->sorted[place] == inst;
+    if (listed) {
+        memmove(r->sorted + place, r->sorted + place + 1, (r->n - place - 1) * sizeof(instance *));
+        r->n--;
+    }
     pthread_rwlock_unlock(&r->lock);
     atomic_store(&inst->removed, true);
     history_close(inst->history);
-    instance_drop(inst); /* the list's; the caller has its own */
+    if (listed) {
+        instance_drop(inst); /* the list's; the caller has its own */
+    }
 }
 
 size_t registry_count(registry *r)
