@@ -45,8 +45,9 @@ static uint64_t append(journal *j, const char *data, size_t length)
     return end;
 }
 
-/* Appends beside copies of the same bytes. */
-static void measure_appends(size_t length, size_t n)
+/* Appends, with pauses between them in which the disk may keep up, beside copies of the same bytes.
+ */
+static void measure_appends(size_t length, size_t n, unsigned pause_us)
 {
     char *data = malloc(length);
     char *copy = malloc(length);
@@ -68,6 +69,7 @@ static void measure_appends(size_t length, size_t n)
         if (copy[i % length] != data[i % length]) {
             bench_fail("copied wrongly");
         }
+        usleep(pause_us);
     }
     journal_close(j);
     const double median = bench_median(us, n);
@@ -161,8 +163,8 @@ int main(int argc, char **argv)
     if (mkdtemp(directory) == NULL) {
         bench_fail("cannot make %s", directory);
     }
-    measure_appends(1000, 20000);
-    measure_appends(4 * MIB, 200);
+    measure_appends(1000, 20000, 0);
+    measure_appends(4 * MIB, 200, 20000);
     const double one = measure_syncs(1);
     (void)printf("16 threads beside one: %.1f times as many\n", measure_syncs(THREADS) / one);
     return nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0 ? 0 : 1;

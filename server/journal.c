@@ -111,10 +111,8 @@ static journal_status roll(journal *j, uint64_t need)
         free(closed);
         return refused(j, "cannot begin", name, error);
     }
-    /* If this fails, space is wasted: who reads ends where the next segment begins. */
-    (void)!ftruncate(j->fd, (off_t)(end - j->base));
     pthread_mutex_lock(&j->lock);
-    *closed = (journal_closed){j->fd, j->closed};
+    *closed = (journal_closed){j->fd, end - j->base, j->closed};
     j->closed = closed;
     j->directory_changed = true;
     j->fd = fd;

@@ -52,6 +52,7 @@ bool journal_no_space(int error);
 /* A segment that is written, but not synced. */
 typedef struct journal_closed {
     int fd;
+    uint64_t length; /* its file has space behind it, which the thread lets go */
     struct journal_closed *next;
 } journal_closed;
 
