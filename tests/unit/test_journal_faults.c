@@ -157,7 +157,7 @@ static void what_is_reserved_can_be_appended(void **state)
     uint64_t end = append(j, 1, 40 * MIB - 100);
     uint64_t none;
     assert_int_equal(try_append(j, 2, 100 * MIB, &none), JOURNAL_NO_SPACE); /* one of its own */
-    assert_int_equal(journal_end(j), end);
+    assert_true(journal_end(j) - end <= 128); /* the journal may have synced, and said so */
     append(j, 2, 100);
     allocate_error = EOPNOTSUPP; /* a file system that cannot promise space */
     append(j, 3, 100 * MIB);
