@@ -379,8 +379,8 @@ static bool begin_known(recoverer *rec, const journal_record *record, problem *p
 
 static bool is_removal(const recoverer *rec, const journal_record *record)
 {
-    json_doc *doc;
-    api_request rq;
+    json_doc *doc = NULL;
+    api_request rq = {0};
     problem p;
     const bool removal = record->type == STORE_REQUEST &&
                          read_request(rec->ctx, record, NULL, &rq, &doc, &p) &&
