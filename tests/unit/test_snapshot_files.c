@@ -103,7 +103,7 @@ static void sign(image_file *file)
     char digits[9];
     memcpy(&length, file->bytes, sizeof length);
     memcpy(file->bytes + at, "00000000", 8);
-    (void)snprintf(digits, sizeof digits, "%08x", crc32c(0, file->bytes, 8 + length));
+    (void)snprintf(digits, sizeof digits, "%08x", crc32c_extend(0, file->bytes, 8 + length));
     memcpy(file->bytes + at, digits, 8);
 }
 
