@@ -161,7 +161,8 @@ bool api_rollback(api_context *ctx, api_request *rq, reply *r, problem *p)
     instance *inst = rq->instance;
     wanted w;
     bool again;
-    if (rq->recovers) { /* its snapshot has brought what it did */
+    if (rq->recovers) { /* its snapshot has brought what it did, or it went nowhere */
+        round_clear(&inst->round);
         reply_empty(r, 204);
         return true;
     }

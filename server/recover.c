@@ -371,14 +371,41 @@ static bool begin_known(recoverer *rec, const journal_record *record, problem *p
 
 static bool is_removal(const recoverer *rec, const journal_record *record)
 {
-    json_doc *doc;
-    api_request rq;
+    json_doc *doc = NULL;
+    api_request rq = {0};
     problem p;
     const bool removal = record->type == STORE_REQUEST &&
                          read_request(rec->ctx, record, NULL, &rq, &doc, &p) &&
                          rq.route->handler == api_delete;
     drop_request(&rq, doc);
     return removal;
+}
+
+/* Whether the optimizer of a record is removed further on. */
+static bool is_removed_later(const recoverer *rec, const journal_record *record)
+{
+    char error[1024];
+    journal_record next;
+    bool removed = false;
+    journal_reader *log =
+        journal_reader_open(store_dir(rec->ctx->store), record->lsn, error, sizeof error);
+    while (log != NULL && !removed && journal_read_next(log, &next) == JOURNAL_READ) {
+        removed = next.optimizer == record->optimizer && is_removal(rec, &next);
+    }
+    journal_reader_close(log);
+    return removed;
+}
+
+/* What it was need not be known, where it is removed further on: its snapshots went with it, and a
+ * rollback cannot be done again without its own. */
+static void give_up(recoverer *rec, known *k, uint64_t end)
+{
+    atomic_store(&k->inst->kept.last, end);
+    registry_remove(rec->ctx->registry, k->inst);
+    store_forget(rec->ctx->store, k->inst);
+    instance_drop(k->inst);
+    k->inst = NULL;
+    k->orphan = true;
 }
 
 static bool take_record(recoverer *rec, const journal_record *record, uint64_t end, problem *p)
@@ -403,6 +430,10 @@ static bool take_record(recoverer *rec, const journal_record *record, uint64_t e
         return true;
     }
     const bool done = replay(rec->ctx, k->inst, record, end, p);
+    if (!done && p->code == PROBLEM_STATE_MISMATCH && is_removed_later(rec, record)) {
+        give_up(rec, k, end);
+        return true;
+    }
     if (done && atomic_load(&k->inst->removed)) {
         instance_drop(k->inst);
         k->inst = NULL;
@@ -429,7 +460,8 @@ static bool read_journal(recoverer *rec)
         problem p;
         if (record.type != JOURNAL_TYPE_SYNC && !take_record(rec, &record, end, &p)) {
             const bool stops = !rec->ctx->config->recover_to_last_good;
-            report(rec, journal_reader_file(log), journal_reader_offset(log), p.detail, stops);
+            report(rec, journal_reader_file(log), journal_reader_offset(log) - (end - place),
+                   p.detail, stops);
             found->end = place;
             found->cut = true;
             return !stops;
@@ -468,6 +500,9 @@ bool recover_all(api_context *ctx, recovery *found)
 {
     recoverer rec = {.ctx = ctx, .found = found, .began = clock_ms(), .told = clock_ms()};
     *found = (recovery){0};
+    /* until all epochs are known: a change's own is put in its place, but it has to be another one
+     * than the one before, so that what it ends is ended */
+    registry_set_next_epoch(ctx->registry, UINT64_MAX / 2);
     bool done = load_snapshots(&rec);
     if (done && ctx->config->journal == CONFIG_GRADIENTS) {
         rec.log = journal_reader_open(store_dir(ctx->store), JOURNAL_FROM_FIRST, found->report,
@@ -511,13 +546,16 @@ static bool each_record(api_context *ctx, uint64_t limit,
     char error[1024];
     journal_record record;
     journal_read_status st = JOURNAL_END;
+    const uint64_t end = atomic_load(&ctx->recovering) ? UINT64_MAX : store_end(ctx->store);
     journal_reader *log =
         journal_reader_open(store_dir(ctx->store), JOURNAL_FROM_FIRST, error, sizeof error);
     if (log == NULL) {
         return problem_set(p, PROBLEM_DISK_FAILED, "%s", error);
     }
     bool done = true;
-    while (done && (st = journal_read_next(log, &record)) == JOURNAL_READ && record.lsn < limit) {
+    /* behind `end` others are writing */
+    while (done && journal_reader_place(log) < end &&
+           (st = journal_read_next(log, &record)) == JOURNAL_READ && record.lsn < limit) {
         done = take(context, &record, journal_reader_place(log), p);
     }
     if (done && st == JOURNAL_BAD) {
@@ -596,6 +634,11 @@ instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p
     bool done = true;
     if (s.found) {
         done = each_record(ctx, s.target, take_redo, &d, p);
+        if (!done && p->code == PROBLEM_STATE_MISMATCH) { /* only its snapshot had a rollback */
+            (void)problem_set(p, PROBLEM_NO_SUCH_STEP,
+                              "step %llu of '%s' is behind a rollback whose snapshot is gone",
+                              (unsigned long long)step, inst->name);
+        }
     }
     if (done && (d.inst == NULL || adam_optimizer_step_count(d.inst->optimizer) != step)) {
         done = problem_set(p, PROBLEM_NO_SUCH_STEP,
