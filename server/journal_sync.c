@@ -20,11 +20,11 @@ void journal_wake(journal *j)
     }
 }
 
-void journal_wait(journal *j, journal_waiter *w, uint64_t lsn)
+static void wait_for(journal *j, journal_waiter *w, uint64_t lsn, bool sync)
 {
     pthread_mutex_lock(&j->lock);
     const bool failed = atomic_load(&j->status) == JOURNAL_FAILED;
-    const bool wait = !failed && j->policy == JOURNAL_ALWAYS && lsn > atomic_load(&j->durable);
+    const bool wait = !failed && sync && lsn > atomic_load(&j->durable);
     if (wait) {
         w->lsn = lsn;
         w->next = j->waiters;
@@ -35,6 +35,44 @@ void journal_wait(journal *j, journal_waiter *w, uint64_t lsn)
     if (!wait) {
         w->done(w, !failed);
     }
+}
+
+void journal_wait(journal *j, journal_waiter *w, uint64_t lsn)
+{
+    wait_for(j, w, lsn, j->policy == JOURNAL_ALWAYS);
+}
+
+typedef struct flush {
+    journal_waiter waiter;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done, ok;
+} flush;
+
+static void flush_done(journal_waiter *w, bool ok)
+{
+    flush *f = (flush *)w;
+    pthread_mutex_lock(&f->lock);
+    f->done = true;
+    f->ok = ok;
+    pthread_cond_signal(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+}
+
+bool journal_flush(journal *j, uint64_t lsn)
+{
+    flush f = {.waiter.done = flush_done,
+               .lock = PTHREAD_MUTEX_INITIALIZER,
+               .changed = PTHREAD_COND_INITIALIZER};
+    wait_for(j, &f.waiter, lsn, true);
+    pthread_mutex_lock(&f.lock);
+    while (!f.done) {
+        pthread_cond_wait(&f.changed, &f.lock);
+    }
+    pthread_mutex_unlock(&f.lock);
+    pthread_mutex_destroy(&f.lock);
+    pthread_cond_destroy(&f.changed);
+    return f.ok;
 }
 
 /* Takes out those whose records are on disk; all of them, where nothing will be any more. With

@@ -308,7 +308,11 @@ static bool load_snapshots(recoverer *rec)
         if (find_known(rec, f->id) != NULL || is_old(&files, i)) {
             const known *k = find_known(rec, f->id);
             if (k != NULL && k->inst != NULL && atomic_load(&k->inst->kept.needed) == 0) {
-                atomic_store(&k->inst->kept.needed, f->lsn); /* the next older one */
+                const kept *of = &k->inst->kept; /* the next older one */
+                atomic_store(&k->inst->kept.needed, store_needs(of->held, of->n_held, f->lsn));
+            }
+            if (k == NULL) { /* it was removed before another got its name */
+                store_forget_files(rec->ctx->store, f->name, f->id, 0);
             }
             continue;
         }
