@@ -123,7 +123,7 @@ static bool recover(api_context *ctx)
         log_write(done ? LOG_WARN : LOG_ERROR, "%s%s",
                   done ? "the end of the journal is cut off: " : "", found.report);
     }
-    if (!done || !store_begin(ctx->store, found.end, error, sizeof error)) {
+    if (!done || !store_begin(ctx->store, found.end, found.least, error, sizeof error)) {
         (void)fail(done ? error : "the data directory cannot be recovered; see above");
         return false;
     }

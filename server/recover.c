@@ -500,6 +500,32 @@ static bool check_orphans(recoverer *rec)
     return true;
 }
 
+/* The journal is there from each snapshot on, and up to it: it is dropped behind the older one, and
+ * synced before there is a newer one. */
+static bool check_reach(recoverer *rec, uint64_t first)
+{
+    recovery *found = rec->found;
+    bool whole = true;
+    for (size_t i = 0; i < rec->n; i++) {
+        const instance *inst = rec->all[i].inst;
+        const uint64_t lsn = inst != NULL ? atomic_load(&inst->kept.snapshot) : 0;
+        found->least = lsn > found->least ? lsn : found->least;
+        if (lsn == 0 || (lsn >= first && lsn <= found->end) || !whole) {
+            continue;
+        }
+        const size_t said = strlen(found->report);
+        (void)snprintf(found->report + said, sizeof found->report - said,
+                       "%s%s/journal has positions %llu to %llu, but the newest whole snapshot of "
+                       "'%s' is at %llu: a segment or a snapshot is missing or damaged%s",
+                       said > 0 ? "; " : "", store_dir(rec->ctx->store), (unsigned long long)first,
+                       (unsigned long long)found->end, inst->name, (unsigned long long)lsn,
+                       rec->ctx->config->recover_to_last_good ? "" : WHAT_TO_DO);
+        found->cut = true;
+        whole = false;
+    }
+    return whole || rec->ctx->config->recover_to_last_good;
+}
+
 bool recover_all(api_context *ctx, recovery *found)
 {
     recoverer rec = {.ctx = ctx, .found = found, .began = clock_ms(), .told = clock_ms()};
@@ -511,7 +537,9 @@ bool recover_all(api_context *ctx, recovery *found)
     if (done && ctx->config->journal == CONFIG_GRADIENTS) {
         rec.log = journal_reader_open(store_dir(ctx->store), JOURNAL_FROM_FIRST, found->report,
                                       sizeof found->report);
-        done = rec.log != NULL && read_journal(&rec) && check_orphans(&rec);
+        const uint64_t first = rec.log != NULL ? journal_reader_place(rec.log) : 0;
+        done = rec.log != NULL && read_journal(&rec) && check_orphans(&rec) &&
+               check_reach(&rec, first);
         journal_reader_close(rec.log);
     }
     found->optimizers = registry_count(ctx->registry);
@@ -638,9 +666,10 @@ instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p
     bool done = true;
     if (s.found) {
         done = each_record(ctx, s.target, take_redo, &d, p);
-        if (!done && p->code == PROBLEM_STATE_MISMATCH) { /* only its snapshot had a rollback */
+        if (!done && p->code != PROBLEM_OUT_OF_MEMORY && p->code != PROBLEM_DISK_FAILED) {
+            /* its creation, or the snapshot that a rollback made, is not there any more */
             (void)problem_set(p, PROBLEM_NO_SUCH_STEP,
-                              "step %llu of '%s' is behind a rollback whose snapshot is gone",
+                              "the journal does not reach back to step %llu of '%s'",
                               (unsigned long long)step, inst->name);
         }
     }

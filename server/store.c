@@ -608,12 +608,29 @@ static void *store_main(void *argument)
     return NULL;
 }
 
-bool store_begin(store *s, uint64_t end, char *error, size_t error_size)
+/* Fills the log up with zeros to where snapshots are: positions are not used twice. */
+static bool fill_up(store *s, uint64_t least)
+{
+    static const char zeros[1 << 20];
+    const journal_record r = {.type = JOURNAL_TYPE_SYNC, .time_ms = clock_wall_ms(), .meta = ""};
+    journal_status status = JOURNAL_OK;
+    for (uint64_t end = journal_end(s->journal); end < least && status == JOURNAL_OK;) {
+        const struct iovec data = {(char *)zeros, sizeof zeros};
+        status = journal_append(s->journal, &r, &data, 1, &end);
+    }
+    return status == JOURNAL_OK && journal_flush(s->journal, journal_end(s->journal));
+}
+
+bool store_begin(store *s, uint64_t end, uint64_t least, char *error, size_t error_size)
 {
     if (has_journal(s)) {
         s->journal = journal_open(store_dir(s), end, (journal_fsync)s->with.config->fsync, error,
                                   error_size);
         if (s->journal == NULL) {
+            return false;
+        }
+        if (!fill_up(s, least)) {
+            (void)snprintf(error, error_size, "%s/journal cannot be written", store_dir(s));
             return false;
         }
     }

@@ -26,8 +26,9 @@ typedef struct store_parts {
 /* Makes and locks the data directory. NULL, with a sentence in `error`: it cannot be had. */
 store *store_open(const store_parts *parts, char *error, size_t error_size);
 const char *store_dir(const store *s);
-/* Everything has been recovered, up to this LSN: appends and snapshots from now on. */
-bool store_begin(store *s, uint64_t end, char *error, size_t error_size);
+/* Everything has been recovered, up to this LSN: appends and snapshots from now on. Records begin
+ * not before `least`. */
+bool store_begin(store *s, uint64_t end, uint64_t least, char *error, size_t error_size);
 /* Writes a snapshot of everything that has changed since its last one. No request is under way. */
 void store_settle(store *s);
 /* NULL is allowed. */
