@@ -300,6 +300,10 @@ static bool join(api_context *ctx, api_request *rq, const admission *a, tensor_b
     instance *inst = rq->instance;
     const aggregation_mode mode = inst->training.aggregation.mode;
     const bool closes = inst->round.n + 1 >= wanted(inst);
+    if (closes && rq->recovers) { /* the step has a record of its own */
+        return problem_set(p, PROBLEM_STATE_MISMATCH,
+                           "it is of a gradient that was held, but here it would end the round");
+    }
     if (!closes && mode == AGGREGATION_BUFFERED && !answer_held(ctx, rq, body, did, r, p)) {
         return false;
     }

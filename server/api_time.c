@@ -161,7 +161,8 @@ bool api_rollback(api_context *ctx, api_request *rq, reply *r, problem *p)
     instance *inst = rq->instance;
     wanted w;
     bool again;
-    if (rq->recovers) { /* its snapshot has brought what it did */
+    if (rq->recovers) { /* its snapshot has brought what it did, or it went nowhere */
+        round_clear(&inst->round);
         reply_empty(r, 204);
         return true;
     }
@@ -201,7 +202,7 @@ bool api_rollback(api_context *ctx, api_request *rq, reply *r, problem *p)
     then->optimizer = before;
     instance_drop(then);
     instance_unpublish(inst);
-    store_has_snapshot(inst, from.lsn, w.step);
+    store_has_snapshot(inst, from.lsn, w.step, from.lsn);
     instance_rewritten(inst, epoch);
     api_note_change(inst, "rollback", was, is);
     log_write(LOG_INFO, "%s: back from step %llu to %llu", inst->name,

@@ -191,7 +191,9 @@ static void end_waits(job *j)
     problem p;
     problem_set(&p, PROBLEM_DRAINING, "the server is shutting down");
     answer_pulls(ctx, inst, &p);
-    api_round_fail(ctx, inst, &p);
+    if (inst->training.aggregation.mode != AGGREGATION_BUFFERED) { /* the journal has those */
+        api_round_fail(ctx, inst, &p);
+    }
     api_set_alarm(ctx, inst);
     strand_leave(ctx->jobs, &inst->strand);
     instance_drop(inst);

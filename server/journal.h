@@ -73,8 +73,7 @@ typedef struct journal_waiter {
  * the journal's thread, or at once from here: where it is on disk already, where the journal has
  * failed, and with another policy than JOURNAL_ALWAYS. */
 void journal_wait(journal *j, journal_waiter *w, uint64_t lsn);
-
-/* Waits until everything before `lsn` is on disk, with every policy. False: it never will be. */
+/* Syncs up to that LSN, whatever the policy, and waits for it. False: it failed. */
 bool journal_flush(journal *j, uint64_t lsn);
 
 /* Cheap. JOURNAL_NO_SPACE from an append that had none until there is some again, which is looked

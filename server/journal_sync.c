@@ -20,11 +20,11 @@ void journal_wake(journal *j)
     }
 }
 
-void journal_wait(journal *j, journal_waiter *w, uint64_t lsn)
+static void wait_for(journal *j, journal_waiter *w, uint64_t lsn, bool sync)
 {
     pthread_mutex_lock(&j->lock);
     const bool failed = atomic_load(&j->status) == JOURNAL_FAILED;
-    const bool wait = !failed && j->policy == JOURNAL_ALWAYS && lsn > atomic_load(&j->durable);
+    const bool wait = !failed && sync && lsn > atomic_load(&j->durable);
     if (wait) {
         w->lsn = lsn;
         w->next = j->waiters;
@@ -37,44 +37,41 @@ void journal_wait(journal *j, journal_waiter *w, uint64_t lsn)
     }
 }
 
+void journal_wait(journal *j, journal_waiter *w, uint64_t lsn)
+{
+    wait_for(j, w, lsn, j->policy == JOURNAL_ALWAYS);
+}
+
 typedef struct flush {
-    journal_waiter waiter; /* first, so that a journal_waiter * is one */
+    journal_waiter waiter;
     pthread_mutex_t lock;
-    pthread_cond_t over;
+    pthread_cond_t changed;
     bool done, ok;
 } flush;
 
-static void flushed(journal_waiter *w, bool ok)
+static void flush_done(journal_waiter *w, bool ok)
 {
     flush *f = (flush *)w;
     pthread_mutex_lock(&f->lock);
     f->done = true;
     f->ok = ok;
-    pthread_cond_signal(&f->over);
+    pthread_cond_signal(&f->changed);
     pthread_mutex_unlock(&f->lock);
 }
 
 bool journal_flush(journal *j, uint64_t lsn)
 {
-    flush f = {.waiter = {.done = flushed, .lsn = lsn}};
-    pthread_mutex_init(&f.lock, NULL);
-    pthread_cond_init(&f.over, NULL);
-    pthread_mutex_lock(&j->lock);
-    f.ok = atomic_load(&j->status) != JOURNAL_FAILED;
-    f.done = !f.ok || lsn <= atomic_load(&j->durable);
-    if (!f.done) {
-        f.waiter.next = j->waiters;
-        j->waiters = &f.waiter;
-        pthread_cond_signal(&j->wake);
-    }
-    pthread_mutex_unlock(&j->lock);
+    flush f = {.waiter.done = flush_done,
+               .lock = PTHREAD_MUTEX_INITIALIZER,
+               .changed = PTHREAD_COND_INITIALIZER};
+    wait_for(j, &f.waiter, lsn, true);
     pthread_mutex_lock(&f.lock);
     while (!f.done) {
-        pthread_cond_wait(&f.over, &f.lock);
+        pthread_cond_wait(&f.changed, &f.lock);
     }
     pthread_mutex_unlock(&f.lock);
-    pthread_cond_destroy(&f.over);
     pthread_mutex_destroy(&f.lock);
+    pthread_cond_destroy(&f.changed);
     return f.ok;
 }
 
@@ -117,8 +114,6 @@ static bool sync_closed(journal_closed *c)
     int error = 0;
     while (c != NULL) {
         journal_closed *next = c->next;
-        /* If this fails, space is wasted: who reads ends where the next segment begins. */
-        (void)!ftruncate(c->fd, (off_t)c->length);
         if (error == 0 && fdatasync(c->fd) != 0) {
             error = errno;
         }
@@ -165,20 +160,6 @@ static void sync_all(journal *j, bool current)
     }
 }
 
-/* Has the kernel get the file's pages before they are written to: reading finds zeros, without
- * asking the disk. A write of 4 MiB then takes 0.4 ms, where getting them costs up to 5 more. */
-static void touch_pages(int fd)
-{
-    static const size_t piece = (size_t)64 << 10;
-    char *scratch = malloc(piece);
-    for (uint64_t at = 0; scratch != NULL && at < JOURNAL_SEGMENT_BYTES; at += piece) {
-        if (pread(fd, scratch, piece, (off_t)at) <= 0) {
-            break;
-        }
-    }
-    free(scratch);
-}
-
 /* The file of the next segment. Without one, the append that needs it makes it. */
 static void make_spare(journal *j)
 {
@@ -189,9 +170,6 @@ static void make_spare(journal *j)
     if (!ok && fd >= 0) {
         (void)unlinkat(j->directory, JOURNAL_SPARE, 0);
         close(fd);
-    }
-    if (ok) {
-        touch_pages(fd);
     }
     pthread_mutex_lock(&j->lock);
     j->spare_tried = !ok;

@@ -316,7 +316,11 @@ static bool load_snapshots(recoverer *rec)
         if (find_known(rec, f->id) != NULL || is_old(&files, i)) {
             const known *k = find_known(rec, f->id);
             if (k != NULL && k->inst != NULL && atomic_load(&k->inst->kept.needed) == 0) {
-                atomic_store(&k->inst->kept.needed, f->lsn); /* the next older one */
+                const kept *of = &k->inst->kept; /* the next older one */
+                atomic_store(&k->inst->kept.needed, store_needs(of->held, of->n_held, f->lsn));
+            }
+            if (k == NULL) { /* it was removed before another got its name */
+                store_forget_files(rec->ctx->store, f->name, f->id, 0);
             }
             continue;
         }
@@ -450,7 +454,8 @@ static bool read_journal(recoverer *rec)
         problem p;
         if (record.type != JOURNAL_TYPE_SYNC && !take_record(rec, &record, end, &p)) {
             const bool stops = !rec->ctx->config->recover_to_last_good;
-            report(rec, journal_reader_file(log), journal_reader_offset(log), p.detail, stops);
+            report(rec, journal_reader_file(log), journal_reader_offset(log) - (end - place),
+                   p.detail, stops);
             found->end = place;
             found->cut = true;
             return !stops;
@@ -498,6 +503,34 @@ static bool check_orphans(recoverer *rec)
     return true;
 }
 
+/* The journal is there from each snapshot on, and up to it: it is dropped behind the older one, and
+ * synced before there is a newer one. */
+static bool check_reach(recoverer *rec, uint64_t first)
+{
+    recovery *found = rec->found;
+    bool whole = true;
+    if (!store_had_journal(rec->ctx->store)) {
+        return true;
+    }
+    for (size_t i = 0; i < rec->n; i++) {
+        const instance *inst = rec->all[i].inst;
+        const uint64_t lsn = inst != NULL ? atomic_load(&inst->kept.snapshot) : 0;
+        if (lsn == 0 || (lsn >= first && lsn <= found->end) || !whole) {
+            continue;
+        }
+        const size_t said = strlen(found->report);
+        (void)snprintf(found->report + said, sizeof found->report - said,
+                       "%s%s/journal has positions %llu to %llu, but the newest whole snapshot of "
+                       "'%s' is at %llu: a segment or a snapshot is missing or damaged%s",
+                       said > 0 ? "; " : "", store_dir(rec->ctx->store), (unsigned long long)first,
+                       (unsigned long long)found->end, inst->name, (unsigned long long)lsn,
+                       rec->ctx->config->recover_to_last_good ? "" : WHAT_TO_DO);
+        found->cut = true;
+        whole = false;
+    }
+    return whole || rec->ctx->config->recover_to_last_good;
+}
+
 /* LSNs that a snapshot has seen are not given again. */
 static void place_end(recoverer *rec)
 {
@@ -518,11 +551,16 @@ bool recover_all(api_context *ctx, recovery *found)
 {
     recoverer rec = {.ctx = ctx, .found = found, .began = clock_ms(), .told = clock_ms()};
     *found = (recovery){0};
+    /* until all epochs are known: a change's own is put in its place, but it has to be another one
+     * than the one before, so that what it ends is ended */
+    registry_set_next_epoch(ctx->registry, UINT64_MAX / 2);
     bool done = load_snapshots(&rec);
     if (done) { /* also one that is not gone on with */
         rec.log = journal_reader_open(store_dir(ctx->store), JOURNAL_FROM_FIRST, found->report,
                                       sizeof found->report);
-        done = rec.log != NULL && read_journal(&rec) && check_orphans(&rec);
+        const uint64_t first = rec.log != NULL ? journal_reader_place(rec.log) : 0;
+        done = rec.log != NULL && read_journal(&rec) && check_orphans(&rec) &&
+               check_reach(&rec, first);
         journal_reader_close(rec.log);
     }
     place_end(&rec);
@@ -562,13 +600,16 @@ static bool each_record(api_context *ctx, uint64_t limit,
     char error[1024];
     journal_record record;
     journal_read_status st = JOURNAL_END;
+    const uint64_t end = atomic_load(&ctx->recovering) ? UINT64_MAX : store_end(ctx->store);
     journal_reader *log =
         journal_reader_open(store_dir(ctx->store), JOURNAL_FROM_FIRST, error, sizeof error);
     if (log == NULL) {
         return problem_set(p, PROBLEM_DISK_FAILED, "%s", error);
     }
     bool done = true;
-    while (done && (st = journal_read_next(log, &record)) == JOURNAL_READ && record.lsn < limit) {
+    /* behind `end` others are writing */
+    while (done && journal_reader_place(log) < end &&
+           (st = journal_read_next(log, &record)) == JOURNAL_READ && record.lsn < limit) {
         done = take(context, &record, journal_reader_place(log), p);
     }
     if (done && st == JOURNAL_BAD) {
@@ -647,6 +688,12 @@ instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p
     bool done = true;
     if (s.found) {
         done = each_record(ctx, s.target, take_redo, &d, p);
+        if (!done && p->code != PROBLEM_OUT_OF_MEMORY && p->code != PROBLEM_DISK_FAILED) {
+            /* its creation, or the snapshot that a rollback made, is not there any more */
+            (void)problem_set(p, PROBLEM_NO_SUCH_STEP,
+                              "the journal does not reach back to step %llu of '%s'",
+                              (unsigned long long)step, inst->name);
+        }
     }
     if (done && (d.inst == NULL || adam_optimizer_step_count(d.inst->optimizer) != step)) {
         done = problem_set(p, PROBLEM_NO_SUCH_STEP,

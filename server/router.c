@@ -298,7 +298,8 @@ static bool run(api_context *ctx, api_request *rq, reply *r, problem *p)
         return false;
     }
     return rq->route->handler(ctx, rq, r, p) &&
-           (!keeps || api_keep_request(ctx, rq, rq->instance, p));
+           (!keeps || r->wait != REPLY_READY || /* it has yet to be done */
+            api_keep_request(ctx, rq, rq->instance, p));
 }
 
 bool router_may_wait_for_disk(const api_context *ctx, const api_request *rq)

@@ -271,12 +271,16 @@ static codec_status check_tensors(const snapshot_reader *r, const json_value *ro
                               CODEC_NAME(t->name, t->name_len));
         }
         (void)adam_shape_numel(t->rank, t->shape, &numel);
-        snapshot_crc_digits(crc32c_extend(0, t->data, numel * adam_dtype_size(t->dtype)), digits);
+        const uint64_t bytes = numel * adam_dtype_size(t->dtype);
+        snapshot_crc_digits(crc32c_extend(0, t->data, bytes), digits);
         if (strcmp(json_string(member), digits) != 0) {
+            const size_t at = (size_t)((const char *)t->data - (const char *)file->tensors->data);
             return codec_fail(r->error, CODEC_STATE,
                               "tensor '" CODEC_NAME_FORMAT
-                              "' has the CRC-32C %s, expected %.16s: it is damaged",
-                              CODEC_NAME(t->name, t->name_len), digits, json_string(member));
+                              "', %llu bytes at byte %zu of the data, has the CRC-32C %s, "
+                              "expected %.16s: it is damaged",
+                              CODEC_NAME(t->name, t->name_len), (unsigned long long)bytes, at,
+                              digits, json_string(member));
         }
         member = json_next(member);
     }

@@ -134,6 +134,11 @@ void store_close(store *s)
     if (s->began) {
         remove_forgotten(s, true);
     }
+    while (s->forgotten != NULL) {
+        forgotten *f = s->forgotten;
+        s->forgotten = f->next;
+        free(f);
+    }
     if (s->lock >= 0) {
         (void)close(s->lock);
     }
@@ -209,7 +214,8 @@ journal_status store_append(store *s, instance *inst, const store_record *r, uin
 /* ---- snapshots ---- */
 
 /* Copies the state; in the strand. */
-static snapshot_status copy(store *s, instance *inst, snapshot *to, snapshot_error *error)
+static snapshot_status copy(store *s, instance *inst, snapshot *to, uint64_t lsn, uint64_t *needs,
+                            snapshot_error *error)
 {
     const optimizer_info info = instance_info(inst);
     buffer *room = buffer_get(s->with.buffers, (inst->round.n + 1) * sizeof(uint64_t));
@@ -228,7 +234,7 @@ static snapshot_status copy(store *s, instance *inst, snapshot *to, snapshot_err
     const snapshot_source from = {.name = inst->name,
                                   .id = inst->kept.id,
                                   .epoch = info.epoch,
-                                  .lsn = inst->kept.last,
+                                  .lsn = lsn,
                                   .optimizer = inst->optimizer,
                                   .defaults = &info.defaults,
                                   .how = &inst->training,
@@ -237,15 +243,19 @@ static snapshot_status copy(store *s, instance *inst, snapshot *to, snapshot_err
                                   .held = held,
                                   .n_held = n};
     const snapshot_status st = snapshot_copy(to, &from, s->with.pool, error);
+    *needs = store_needs(held, n, lsn);
     buffer_drop(room);
     return st;
 }
 
-/* A snapshot is never ahead of the log on disk: LSNs that it has seen would be given again. */
+/* The journal is on disk up to where the snapshot begins, before that is there: else a log that has
+ * lost its end would be shorter than what the snapshot has, and its next records be taken for older
+ * ones. */
 static snapshot_status write_one(store *s, snapshot *from, uint64_t lsn, snapshot_error *error)
 {
     if (s->journal != NULL && !journal_flush(s->journal, lsn)) {
-        (void)snprintf(error->message, sizeof error->message, "%s", journal_failure(s->journal));
+        (void)snprintf(error->message, sizeof error->message, "the journal failed: %s",
+                       journal_failure(s->journal));
         return SNAPSHOT_FAILED;
     }
     pthread_mutex_lock(&s->writing);
@@ -255,10 +265,19 @@ static snapshot_status write_one(store *s, snapshot *from, uint64_t lsn, snapsho
 }
 
 /* The newest snapshot is up to that LSN now; the one before it still counts. */
-void store_has_snapshot(instance *inst, uint64_t lsn, uint64_t step)
+void store_has_snapshot(instance *inst, uint64_t lsn, uint64_t step, uint64_t needs)
 {
     atomic_store(&inst->kept.snapshot_step, step);
-    atomic_store(&inst->kept.needed, atomic_exchange(&inst->kept.snapshot, lsn));
+    const uint64_t older = atomic_exchange(&inst->kept.snapshot, lsn);
+    atomic_store(&inst->kept.needed, needs < older ? needs : older);
+}
+
+uint64_t store_needs(const uint64_t *held, size_t n, uint64_t lsn)
+{
+    for (size_t i = 0; i < n; i++) { /* where they end: their beginnings are in the same segment */
+        lsn = held[i] - 1 < lsn ? held[i] - 1 : lsn;
+    }
+    return lsn;
 }
 
 snapshot_status store_snapshot_now(store *s, const snapshot_source *from, snapshot_error *error)
@@ -292,10 +311,9 @@ static void run_copy(job *j)
     instance *inst = c->wish->instance;
     const optimizer_info info = instance_info(inst);
     const uint64_t bytes = inst->kept.bytes;
-    if (!has_journal(s)) {
-        inst->kept.last++; /* without a log, LSNs count snapshots */
-    }
-    c->wish->lsn = inst->kept.last;
+    /* no record of it comes in between: where it is idle, its snapshot still lets the log go */
+    c->wish->lsn =
+        has_journal(s) ? store_end(s) : ++inst->kept.last; /* which counts, without one */
     c->wish->step = info.step;
     inst->kept.bytes = 0;
     if (atomic_load(&inst->removed)) {
@@ -303,7 +321,7 @@ static void run_copy(job *j)
         (void)snprintf(c->wish->error.message, sizeof c->wish->error.message,
                        "optimizer '%s' was removed", inst->name);
     } else {
-        c->wish->status = copy(s, inst, c->to, &c->wish->error);
+        c->wish->status = copy(s, inst, c->to, c->wish->lsn, &c->wish->needs, &c->wish->error);
     }
     if (c->wish->status != SNAPSHOT_OK) {
         inst->kept.bytes = bytes;
@@ -346,7 +364,7 @@ static void fulfil(store *s, store_wish *wish)
         }
     }
     if (wish->status == SNAPSHOT_OK) {
-        store_has_snapshot(inst, wish->lsn, wish->step);
+        store_has_snapshot(inst, wish->lsn, wish->step, wish->needs);
         log_write(LOG_DEBUG, "snapshot of %s at step %llu", inst->name,
                   (unsigned long long)wish->step);
     } else if (!atomic_load(&inst->removed)) {
@@ -422,7 +440,7 @@ static void lower_limit(store *s, instance *inst, void *context)
 static void wish_where_pinned(store *s, instance *inst, void *context)
 {
     const uint64_t *limit = context;
-    if (atomic_load(&inst->kept.needed) < *limit) {
+    if (atomic_load(&inst->kept.needed) < *limit && atomic_load(&inst->kept.snapshot) < *limit) {
         wish_for(s, inst);
     }
 }
@@ -433,6 +451,15 @@ static void wish_where_changed(store *s, instance *inst, void *context)
     if (has_journal(s) ? atomic_load(&inst->kept.last) > atomic_load(&inst->kept.snapshot)
                        : instance_info(inst).step != atomic_load(&inst->kept.snapshot_step)) {
         wish_for(s, inst);
+    }
+}
+
+static void sync_directory(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)fsync(fd);
+        (void)close(fd);
     }
 }
 
@@ -452,7 +479,11 @@ static void remove_files(const store *s, const forgotten *f)
     }
     snapshot_list_drop(&files);
     (void)snprintf(path, sizeof path, "%s/snapshots/%s", store_dir(s), f->name);
-    (void)rmdir(path); /* where another has the name by now, it is not empty */
+    if (rmdir(path) != 0) { /* another has the name by now */
+        sync_directory(path);
+    }
+    (void)snprintf(path, sizeof path, "%s/snapshots", store_dir(s));
+    sync_directory(path);
 }
 
 /* Removes the files of those whose removal is on disk. */
@@ -477,20 +508,25 @@ static void remove_forgotten(store *s, bool all)
     }
 }
 
-void store_forget(store *s, instance *inst)
+void store_forget_files(store *s, const char *name, uint64_t id, uint64_t lsn)
 {
     forgotten *f = malloc(sizeof *f);
     if (f == NULL) {
-        log_write(LOG_WARN, "no memory to remove the snapshots of %s", inst->name);
+        log_write(LOG_WARN, "no memory to remove the snapshots of %s", name);
         return; /* the next start does it */
     }
-    f->id = inst->kept.id;
-    f->lsn = atomic_load(&inst->kept.last);
-    strcpy(f->name, inst->name);
+    f->id = id;
+    f->lsn = lsn;
+    strcpy(f->name, name);
     pthread_mutex_lock(&s->mutex);
     f->next = s->forgotten;
     s->forgotten = f;
     pthread_mutex_unlock(&s->mutex);
+}
+
+void store_forget(store *s, instance *inst)
+{
+    store_forget_files(s, inst->name, inst->kept.id, atomic_load(&inst->kept.last));
 }
 
 void store_created(store *s, instance *inst)
@@ -513,12 +549,24 @@ static void look_if_wished(store *s, instance *inst, void *context)
     *any = *any || atomic_load(&inst->kept.wished);
 }
 
+/* The journal has to say that an optimizer was removed for as long as it has files. */
+static uint64_t first_removal(store *s, uint64_t limit)
+{
+    pthread_mutex_lock(&s->mutex);
+    for (const forgotten *f = s->forgotten; f != NULL; f = f->next) {
+        limit = f->lsn > 0 && f->lsn - 1 < limit ? f->lsn - 1 : limit;
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return limit;
+}
+
 /* Drops what nobody needs, and has snapshots made where the journal is too long, or time is up. */
 static void look_around(store *s, int64_t now)
 {
     const config *c = s->with.config;
+    remove_forgotten(s, false);
     if (s->journal != NULL) {
-        uint64_t limit = journal_end(s->journal);
+        uint64_t limit = first_removal(s, journal_end(s->journal));
         uint64_t pins = limit > c->journal_size / 2 ? limit - c->journal_size / 2 : 0;
         each_instance(s, lower_limit, &limit);
         journal_drop_before(s->journal, limit);
@@ -526,7 +574,6 @@ static void look_around(store *s, int64_t now)
             each_instance(s, wish_where_pinned, &pins);
         }
     }
-    remove_forgotten(s, false);
     if (c->snapshot_interval > 0 &&
         now - s->last_interval >= (int64_t)c->snapshot_interval * 1000) {
         s->last_interval = now;
@@ -603,6 +650,36 @@ static void checkpoint(store *s)
     }
 }
 
+static void marker_path(const store *s, char *out, size_t size)
+{
+    (void)snprintf(out, size, "%s/journal-off", store_dir(s));
+}
+
+bool store_had_journal(const store *s)
+{
+    char path[4096];
+    marker_path(s, path, sizeof path);
+    return access(path, F_OK) != 0;
+}
+
+/* A file says that there is no journal because none was wanted, or a lost one would not be noticed.
+ */
+static void mark_journal(const store *s)
+{
+    char path[4096];
+    marker_path(s, path, sizeof path);
+    if (has_journal(s)) {
+        (void)unlink(path);
+        return;
+    }
+    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        log_write(LOG_WARN, "%s: %s", path, strerror(errno));
+    } else {
+        (void)close(fd);
+    }
+}
+
 bool store_begin(store *s, uint64_t end, bool anew, char *error, size_t error_size)
 {
     if (anew && !put_away(s, error, error_size)) {
@@ -615,6 +692,7 @@ bool store_begin(store *s, uint64_t end, bool anew, char *error, size_t error_si
             return false;
         }
     }
+    mark_journal(s);
     s->began = true;
     s->last_look = s->last_interval = clock_ms();
     s->running = pthread_create(&s->thread, NULL, store_main, s) == 0;

@@ -26,6 +26,8 @@ typedef struct store_parts {
 /* Makes and locks the data directory. NULL, with a sentence in `error`: it cannot be had. */
 store *store_open(const store_parts *parts, char *error, size_t error_size);
 const char *store_dir(const store *s);
+/* Whether the optimizers that are there were kept with a journal. */
+bool store_had_journal(const store *s);
 /* Everything has been recovered, up to this LSN: appends and snapshots from now on. `anew`: the log
  * that is there is moved away, and a new one begins there, with a snapshot of every optimizer. */
 bool store_begin(store *s, uint64_t end, bool anew, char *error, size_t error_size);
@@ -61,20 +63,25 @@ typedef struct store_wish {
     instance *instance; /* held until `done` */
     void (*done)(struct store_wish *self);
     snapshot_status status;
-    uint64_t lsn, step;
+    uint64_t lsn, step, needs;
     snapshot_error error;
     struct store_wish *next;
 } store_wish;
 void store_snapshot(store *s, store_wish *wish);
 /* A snapshot at once, of whatever `from` says; from the strand of its optimizer. */
 snapshot_status store_snapshot_now(store *s, const snapshot_source *from, snapshot_error *error);
-/* The newest snapshot of the optimizer is of that step, and has everything up to that LSN. */
-void store_has_snapshot(instance *inst, uint64_t lsn, uint64_t step);
+/* The newest snapshot of the optimizer is of that step, and has everything up to that LSN; it needs
+ * the journal from `needs` on. */
+void store_has_snapshot(instance *inst, uint64_t lsn, uint64_t step, uint64_t needs);
+/* The journal from where on has what a round holds: `lsn`, or the first of those records. */
+uint64_t store_needs(const uint64_t *held, size_t n, uint64_t lsn);
 /* Where the log ends now. */
 uint64_t store_end(store *s);
 /* It was made: without a journal it has a snapshot soon. */
 void store_created(store *s, instance *inst);
 /* It was removed, and that is on record: its files go. */
 void store_forget(store *s, instance *inst);
+/* The same of the snapshots of an id, whose removal is on record before that LSN. */
+void store_forget_files(store *s, const char *name, uint64_t id, uint64_t lsn);
 
 #endif
