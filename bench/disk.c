@@ -15,7 +15,7 @@
 #define REPLY_SLACK  ((size_t)4096)
 #define ROUNDS       ((size_t)150)
 #define WARM_UP      ((size_t)5)
-#define PAUSE_US     60000 /* between rounds, for the disk to keep up */
+#define PAUSE_US     20000 /* between steps, for the disk to keep up */
 #define SMALL_FLOATS ((size_t)256)
 #define CLIENTS      ((size_t)16)
 #define LOAD_ROUNDS  9
@@ -109,38 +109,52 @@ static void end_large(large *l)
     bench_body_free(&l->body);
 }
 
+/* A step of each server in turn, with a pause before it; the first of them changes. Times in ms, of
+ * ROUNDS each; those of the sync alone too, where `syncs` is not NULL. */
+static void take_turns(large *l, const which *servers, size_t n, double (*times)[ROUNDS],
+                       double *syncs)
+{
+    for (size_t i = 0; i < ROUNDS + WARM_UP; i++) {
+        double ms[SERVERS];
+        for (size_t k = 0; k < n; k++) {
+            const size_t at = (i + k) % n;
+            (void)usleep(PAUSE_US);
+            ms[at] = step(l, servers[at]);
+        }
+        (void)usleep(PAUSE_US);
+        const double alone = syncs != NULL ? sync_alone(l) : 0;
+        for (size_t k = 0; k < n && i >= WARM_UP; k++) {
+            times[k][i - WARM_UP] = ms[k];
+        }
+        if (syncs != NULL && i >= WARM_UP) {
+            syncs[i - WARM_UP] = alone;
+        }
+    }
+}
+
 static void measure_large(bench_table *t, const char *adamd, const char *directory)
 {
+    static const which without_sync[] = {MEMORY, NEVER, EVERYSEC};
+    static const which with_sync[] = {MEMORY, ALWAYS};
     static double times[SERVERS][ROUNDS];
     static double syncs[ROUNDS];
     large l;
     begin_large(&l, adamd, directory);
-    for (size_t i = 0; i < ROUNDS + WARM_UP; i++) {
-        (void)usleep(PAUSE_US);
-        for (size_t k = 0; k < SERVERS; k++) { /* each comes first by turns */
-            const which w = (which)((i + k) % SERVERS);
-            const double ms = step(&l, w);
-            if (i >= WARM_UP) {
-                times[w][i - WARM_UP] = ms;
-            }
-        }
-        const double alone = sync_alone(&l);
-        if (i >= WARM_UP) {
-            syncs[i - WARM_UP] = alone;
-        }
-    }
-    end_large(&l);
-    const double memory = bench_median(times[MEMORY], ROUNDS);
+    take_turns(&l, without_sync, 3, times, NULL);
+    double memory = bench_median(times[0], ROUNDS);
+    bench_table_add(t, "step of 1 M, --fsync never", bench_median(times[1], ROUNDS), "ms",
+                    "in memory only", memory, BENCH_AT_MOST, STEP_FACTOR);
+    bench_table_add(t, "step of 1 M, --fsync everysec", bench_median(times[2], ROUNDS), "ms",
+                    "in memory only", memory, BENCH_AT_MOST, STEP_FACTOR);
+    take_turns(&l, with_sync, 2, times, syncs);
+    memory = bench_median(times[0], ROUNDS);
     const double alone = bench_median(syncs, ROUNDS);
-    bench_table_add(t, "step of 1 M, --fsync never", bench_median(times[NEVER], ROUNDS), "ms",
-                    "in memory only", memory, BENCH_AT_MOST, STEP_FACTOR);
-    bench_table_add(t, "step of 1 M, --fsync everysec", bench_median(times[EVERYSEC], ROUNDS), "ms",
-                    "in memory only", memory, BENCH_AT_MOST, STEP_FACTOR);
-    bench_table_add(t, "step of 1 M, --fsync always", bench_median(times[ALWAYS], ROUNDS), "ms",
+    bench_table_add(t, "step of 1 M, --fsync always", bench_median(times[1], ROUNDS), "ms",
                     "1.3 times in memory, and fdatasync alone", STEP_FACTOR * memory + alone,
                     BENCH_AT_MOST, 1);
     bench_table_add(t, "fdatasync of 4 MiB", alone, "ms", "a step in memory only", memory,
                     BENCH_NO_GOAL, 0);
+    end_large(&l);
 }
 
 /* ---- many that wait for the disk ---- */
