@@ -14,6 +14,8 @@
 #define MIB     ((size_t)1 << 20)
 #define THREADS 16
 #define SECONDS 3.0
+/* Between large appends, for the disk to keep up. */
+#define PAUSE_US 20000
 
 static char directory[256];
 
@@ -59,6 +61,9 @@ static void measure_appends(size_t length, size_t n, unsigned pause_us)
     memset(copy, 2, length);
     for (size_t i = 0; i < n; i++) {
         data[i % length]++;
+        if (length > MIB) {
+            (void)usleep(PAUSE_US);
+        }
         double start = bench_now();
         append(j, data, length);
         us[i] = 1e6 * (bench_now() - start);

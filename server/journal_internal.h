@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "journal.h"
 
@@ -46,6 +47,24 @@ bool journal_write_parts(int fd, uint64_t offset, const struct iovec *parts, siz
 uint64_t journal_allocate(int fd, uint64_t offset, uint64_t need, uint64_t wish);
 /* An errno that may be another one next time. */
 bool journal_no_space(int error);
+
+/* ---- journal_ahead.c ---- */
+
+/* Records of more bytes than this (meta and data) are checked ahead; so much is read at a time. */
+#define JOURNAL_AHEAD_BYTES ((size_t)256 << 10)
+
+typedef struct journal_ahead journal_ahead;
+
+/* Reads up to `length` bytes; returns how many there are, or -1. */
+ssize_t journal_read_at(int fd, void *to, size_t length, uint64_t offset);
+/* NULL: there is none, and nothing is checked ahead. */
+journal_ahead *journal_ahead_start(void);
+/* Begins to look whether there is a whole record at a place. Until journal_ahead_is_good has been
+ * asked, the file stays open. */
+void journal_ahead_look(journal_ahead *a, int fd, uint64_t first, uint64_t limit, uint64_t place);
+/* Ends it. Whether the record at that place was looked at and is whole; once for each look. */
+bool journal_ahead_is_good(journal_ahead *a, uint64_t place);
+void journal_ahead_stop(journal_ahead *a);
 
 /* ---- journal.c and journal_sync.c ---- */
 

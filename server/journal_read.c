@@ -34,6 +34,8 @@ struct journal_reader {
     unsigned char *piece; /* PIECE_BYTES, aligned as places are */
     void *mapping;
     size_t mapped;
+    journal_ahead *ahead; /* NULL until there is a large record */
+    bool checked;         /* the record at `place` has been */
     char *file;
     char reason[256];
 };
@@ -81,26 +83,6 @@ static uint64_t limit_of(const journal_reader *r)
     return room < r->size ? room : r->size;
 }
 
-/* Reads up to `length` bytes; returns how many there are, or -1. */
-static ssize_t read_at(int fd, void *to, size_t length, uint64_t offset)
-{
-    size_t done = 0;
-    while (done < length) {
-        const ssize_t n = pread(fd, (char *)to + done, length - done, (off_t)(offset + done));
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            return -1;
-        }
-        if (n == 0) {
-            break;
-        }
-        done += (size_t)n;
-    }
-    return (ssize_t)done;
-}
-
 static bool all_zero(const unsigned char *bytes, size_t n)
 {
     return n == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0);
@@ -121,7 +103,7 @@ static bool look_behind(journal_reader *r, uint64_t offset, uint64_t place, behi
     const size_t step = PIECE_BYTES - 2 * JOURNAL_ALIGN;
     for (uint64_t at = offset; at < limit && found->witness == 0; at += step) {
         const size_t wish = limit - at < PIECE_BYTES ? (size_t)(limit - at) : PIECE_BYTES;
-        const ssize_t n = read_at(r->fd, r->piece, wish, at);
+        const ssize_t n = journal_read_at(r->fd, r->piece, wish, at);
         if (n < 0) {
             return false;
         }
@@ -191,7 +173,7 @@ static bool check_body(journal_reader *r, uint64_t offset, uint64_t length, uint
                                                                 : PIECE_BYTES - JOURNAL_ALIGN;
         /* aligned as it is in the file */
         unsigned char *to = r->piece + (*whole ? offset % JOURNAL_ALIGN : 0);
-        const ssize_t got = read_at(r->fd, to, n, at);
+        const ssize_t got = journal_read_at(r->fd, to, n, at);
         if (got < 0) {
             say(r, "cannot be read: %s", strerror(errno));
             return false;
@@ -237,7 +219,8 @@ static journal_read_status read_here(journal_reader *r, journal_record *out)
     const uint64_t limit = limit_of(r);
     const uint64_t left = offset < limit ? limit - offset : 0;
     unsigned char header[JOURNAL_HEADER_BYTES] = {0};
-    const ssize_t n = read_at(r->fd, header, left < sizeof header ? left : sizeof header, offset);
+    const ssize_t n =
+        journal_read_at(r->fd, header, left < sizeof header ? left : sizeof header, offset);
     uint64_t length = 0;
     uint32_t crc;
     bool whole;
@@ -258,13 +241,19 @@ static journal_read_status read_here(journal_reader *r, journal_record *out)
             left - (uint64_t)sizeof header);
         return end_here(r, false);
     }
-    if (!check_body(r, offset + JOURNAL_HEADER_BYTES, length, crc, &whole)) {
+    if (r->checked) {
+        whole = false;
+    } else if (!check_body(r, offset + JOURNAL_HEADER_BYTES, length, crc, &whole)) {
         return end_here(r, false);
     }
     if (!point_to_body(r, offset + JOURNAL_HEADER_BYTES, length, whole, out)) {
         return JOURNAL_BAD;
     }
     r->place += JOURNAL_RECORD_BYTES(length);
+    if (length > JOURNAL_AHEAD_BYTES) { /* the next may be as large */
+        r->ahead = r->ahead != NULL ? r->ahead : journal_ahead_start();
+        journal_ahead_look(r->ahead, r->fd, first_of(r, r->at), limit, r->place);
+    }
     return JOURNAL_READ;
 }
 
@@ -277,6 +266,7 @@ journal_read_status journal_read_next(journal_reader *r, journal_record *out)
     if (r->status != JOURNAL_READ) {
         return r->status;
     }
+    r->checked = journal_ahead_is_good(r->ahead, r->place);
     if (r->segments.n == 0) {
         say(r, "the log is empty");
         return r->status = JOURNAL_END;
@@ -366,6 +356,7 @@ void journal_reader_close(journal_reader *r)
     if (r == NULL) {
         return;
     }
+    journal_ahead_stop(r->ahead);
     if (r->mapping != NULL) {
         munmap(r->mapping, r->mapped);
     }

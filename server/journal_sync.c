@@ -11,6 +11,8 @@
 #define INTERVAL_MS ((int64_t)1000)
 /* There is space again where there is as much as this. */
 #define SPACE_AGAIN ((uint64_t)1 << 20)
+/* What is read of a new segment at a time. */
+#define WARM_BYTES ((size_t)128 << 10)
 
 void journal_wake(journal *j)
 {
@@ -160,8 +162,46 @@ static void sync_all(journal *j, bool current)
     }
 }
 
+/* ---- the next segment ---- */
+
+/* A new segment whose zeros are read, so that its pages are in memory, and an append only copies
+ * into them. It costs no I/O; getting pages beside each append takes as long as the copy, or, where
+ * a virtual machine has to ask its host for them, several times as long. */
+typedef struct warming {
+    int fd; /* its own; or -1 */
+    uint64_t at;
+    char *to;
+} warming;
+
+static void warm_end(warming *w)
+{
+    if (w->fd >= 0) {
+        close(w->fd);
+    }
+    w->fd = -1;
+}
+
+static void warm_begin(warming *w, int fd)
+{
+    warm_end(w);
+    w->at = 0;
+    w->fd = w->to != NULL ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (w->fd >= 0) {
+        (void)posix_fadvise(w->fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* in large pages */
+    }
+}
+
+/* Reads a little of it: somebody may wait for a sync. */
+static void warm_on(warming *w)
+{
+    if (w->at >= JOURNAL_SEGMENT_BYTES || pread(w->fd, w->to, WARM_BYTES, (off_t)w->at) <= 0) {
+        warm_end(w);
+    }
+    w->at += WARM_BYTES;
+}
+
 /* The file of the next segment. Without one, the append that needs it makes it. */
-static void make_spare(journal *j)
+static void make_spare(journal *j, warming *w)
 {
     const int fd =
         openat(j->directory, JOURNAL_SPARE, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -170,6 +210,9 @@ static void make_spare(journal *j)
     if (!ok && fd >= 0) {
         (void)unlinkat(j->directory, JOURNAL_SPARE, 0);
         close(fd);
+    }
+    if (ok) {
+        warm_begin(w, fd);
     }
     pthread_mutex_lock(&j->lock);
     j->spare_tried = !ok;
@@ -233,6 +276,7 @@ static void sleep_until(journal *j, bool pending, int64_t due)
 static void *sync_main(void *argument)
 {
     journal *j = argument;
+    warming w = {.fd = -1, .to = malloc(WARM_BYTES)}; /* without memory nothing is warmed */
     int64_t due = clock_ms() + INTERVAL_MS;
     pthread_mutex_lock(&j->lock);
     while (!j->stopping) {
@@ -248,16 +292,22 @@ static void *sync_main(void *argument)
             pthread_mutex_lock(&j->lock);
         } else if (j->spare < 0 && !j->spare_tried && !failed) {
             pthread_mutex_unlock(&j->lock);
-            make_spare(j);
+            make_spare(j, &w);
             pthread_mutex_lock(&j->lock);
         } else if (pending && clock_ms() >= due) {
             due = clock_ms() + INTERVAL_MS;
             run_interval(j);
+        } else if (w.fd >= 0) {
+            pthread_mutex_unlock(&j->lock);
+            warm_on(&w);
+            pthread_mutex_lock(&j->lock);
         } else {
             sleep_until(j, pending, due);
         }
     }
     pthread_mutex_unlock(&j->lock);
+    warm_end(&w);
+    free(w.to);
     return NULL;
 }
 
