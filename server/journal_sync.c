@@ -22,11 +22,11 @@ void journal_wake(journal *j)
     }
 }
 
-static void wait_for(journal *j, journal_waiter *w, uint64_t lsn, bool sync)
+void journal_wait(journal *j, journal_waiter *w, uint64_t lsn)
 {
     pthread_mutex_lock(&j->lock);
     const bool failed = atomic_load(&j->status) == JOURNAL_FAILED;
-    const bool wait = !failed && sync && lsn > atomic_load(&j->durable);
+    const bool wait = !failed && j->policy == JOURNAL_ALWAYS && lsn > atomic_load(&j->durable);
     if (wait) {
         w->lsn = lsn;
         w->next = j->waiters;
@@ -39,41 +39,44 @@ static void wait_for(journal *j, journal_waiter *w, uint64_t lsn, bool sync)
     }
 }
 
-void journal_wait(journal *j, journal_waiter *w, uint64_t lsn)
-{
-    wait_for(j, w, lsn, j->policy == JOURNAL_ALWAYS);
-}
-
 typedef struct flush {
-    journal_waiter waiter;
+    journal_waiter waiter; /* first, so that a journal_waiter * is one */
     pthread_mutex_t lock;
-    pthread_cond_t changed;
+    pthread_cond_t over;
     bool done, ok;
 } flush;
 
-static void flush_done(journal_waiter *w, bool ok)
+static void flushed(journal_waiter *w, bool ok)
 {
     flush *f = (flush *)w;
     pthread_mutex_lock(&f->lock);
     f->done = true;
     f->ok = ok;
-    pthread_cond_signal(&f->changed);
+    pthread_cond_signal(&f->over);
     pthread_mutex_unlock(&f->lock);
 }
 
 bool journal_flush(journal *j, uint64_t lsn)
 {
-    flush f = {.waiter.done = flush_done,
-               .lock = PTHREAD_MUTEX_INITIALIZER,
-               .changed = PTHREAD_COND_INITIALIZER};
-    wait_for(j, &f.waiter, lsn, true);
+    flush f = {.waiter = {.done = flushed, .lsn = lsn}};
+    pthread_mutex_init(&f.lock, NULL);
+    pthread_cond_init(&f.over, NULL);
+    pthread_mutex_lock(&j->lock);
+    f.ok = atomic_load(&j->status) != JOURNAL_FAILED;
+    f.done = !f.ok || lsn <= atomic_load(&j->durable);
+    if (!f.done) {
+        f.waiter.next = j->waiters;
+        j->waiters = &f.waiter;
+        pthread_cond_signal(&j->wake);
+    }
+    pthread_mutex_unlock(&j->lock);
     pthread_mutex_lock(&f.lock);
     while (!f.done) {
-        pthread_cond_wait(&f.changed, &f.lock);
+        pthread_cond_wait(&f.over, &f.lock);
     }
     pthread_mutex_unlock(&f.lock);
+    pthread_cond_destroy(&f.over);
     pthread_mutex_destroy(&f.lock);
-    pthread_cond_destroy(&f.changed);
     return f.ok;
 }
 
@@ -116,6 +119,8 @@ static bool sync_closed(journal_closed *c)
     int error = 0;
     while (c != NULL) {
         journal_closed *next = c->next;
+        /* If this fails, space is wasted: who reads ends where the next segment begins. */
+        (void)!ftruncate(c->fd, (off_t)c->length);
         if (error == 0 && fdatasync(c->fd) != 0) {
             error = errno;
         }

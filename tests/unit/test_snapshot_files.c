@@ -129,7 +129,7 @@ static void test_other_files(void **state)
     file.bytes[file.length - 1] ^= 1; /* of the last tensor that is not empty */
     put(path, file.bytes, file.length);
     assert_int_equal(snapshot_read(path, &settings, &c, &error), SNAPSHOT_BAD);
-    assert_non_null(strstr(error.message, ": tensor 'max_exp_avg_sq/c' has the CRC-32C "));
+    assert_non_null(strstr(error.message, ": tensor 'max_exp_avg_sq/c', "));
     file.bytes[file.length - 1] ^= 1;
     char *version = find_text(&file, "version\\\": 1") + strlen("version\\\": ");
     *version = '2';
