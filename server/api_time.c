@@ -266,6 +266,8 @@ bool api_fork(api_context *ctx, api_request *rq, reply *r, problem *p)
     log_write(LOG_INFO, "%s: a fork of %s at step %llu", made->name, inst->name,
               (unsigned long long)adam_optimizer_step_count(made->optimizer));
     (void)snprintf(r->location, sizeof r->location, "/v1/optimizers/%s", made->name);
+    const optimizer_info info = instance_info(made);
+    api_etag(&info, r->etag, sizeof r->etag);
     done = show(ctx, made, 201, r);
     instance_drop(made);
     return done;
