@@ -18,7 +18,7 @@ static bool refuse_snapshot(problem *p, snapshot_status st, const snapshot_error
 /* What all of these need. False: *r says that it is to be called again, or the problem is set. */
 static bool begin(const api_context *ctx, const api_request *rq, reply *r, bool *again, problem *p)
 {
-    *again = !rq->may_wait && !rq->recovers;
+    *again = ctx->store != NULL && !rq->may_wait && !rq->recovers;
     if (ctx->store == NULL) {
         return problem_set(p, PROBLEM_NO_DATA_DIR,
                            "the server keeps everything in memory; start it with --data-dir");

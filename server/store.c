@@ -42,6 +42,16 @@ struct store {
 
 /* ---- the directory ---- */
 
+/* --check and --replay make nothing: a directory that is not there is a wrong name. */
+static bool is_there(const config *c, char *error, size_t size)
+{
+    if ((!c->check && c->replay == NULL) || access(c->data_dir, F_OK) == 0) {
+        return true;
+    }
+    (void)snprintf(error, size, "%s cannot be read: %s", c->data_dir, strerror(errno));
+    return false;
+}
+
 static bool make_directory(const char *path, char *error, size_t size)
 {
     if (mkdir(path, 0700) == 0 || errno == EEXIST) {
@@ -96,7 +106,7 @@ store *store_open(const store_parts *parts, char *error, size_t error_size)
     pthread_mutex_init(&s->mutex, NULL);
     pthread_mutex_init(&s->writing, NULL);
     (void)snprintf(path, sizeof path, "%s/snapshots", dir);
-    if (make_directory(dir, error, error_size) &&
+    if (is_there(parts->config, error, error_size) && make_directory(dir, error, error_size) &&
         (s->lock = take_lock(dir, error, error_size)) >= 0 &&
         make_directory(path, error, error_size)) {
         return s;
