@@ -47,8 +47,11 @@ static void answer_wish(job *j)
     reply *r = w->rq->reply;
     problem p;
     text t = {.pool = ctx->buffers};
-    bool done =
-        w->wish.status == SNAPSHOT_OK || refuse_snapshot(&p, w->wish.status, &w->wish.error);
+    bool done = w->wish.status == SNAPSHOT_OK ||
+                (atomic_load(&inst->removed)
+                     ? problem_set(&p, PROBLEM_NO_SUCH_OPTIMIZER,
+                                   "there is no optimizer '%s' any more", inst->name)
+                     : refuse_snapshot(&p, w->wish.status, &w->wish.error));
     if (done) {
         text_add_format(&t, "{\"step\": %llu, \"lsn\": %llu}", (unsigned long long)w->wish.step,
                         (unsigned long long)w->wish.lsn);

@@ -446,11 +446,12 @@ static void wish_where_changed(store *s, instance *inst, void *context)
     }
 }
 
-static void remove_files(const store *s, const forgotten *f)
+static void remove_files(store *s, const forgotten *f)
 {
     snapshot_list files = {0};
     snapshot_error error;
     char path[4096];
+    pthread_mutex_lock(&s->writing); /* another of that name may be writing its first */
     if (snapshot_list_read(store_dir(s), f->name, &files, &error) != SNAPSHOT_OK) {
         log_write(LOG_WARN, "%s", error.message);
     }
@@ -463,6 +464,7 @@ static void remove_files(const store *s, const forgotten *f)
     snapshot_list_drop(&files);
     (void)snprintf(path, sizeof path, "%s/snapshots/%s", store_dir(s), f->name);
     (void)rmdir(path); /* where another has the name by now, it is not empty */
+    pthread_mutex_unlock(&s->writing);
 }
 
 /* Removes the files of those whose removal is on disk. */
