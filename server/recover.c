@@ -599,9 +599,12 @@ static bool take_redo(void *context, const journal_record *r, uint64_t end, prob
     if (r->optimizer != d->id || r->type == JOURNAL_TYPE_SYNC) {
         return true;
     }
-    if (d->inst == NULL) {
+    if (d->inst == NULL) { /* no snapshot of it is old enough, and the log may not be either */
         d->inst = replay_creation(d->ctx, r, p);
-        return d->inst != NULL;
+        return d->inst != NULL || p->code == PROBLEM_OUT_OF_MEMORY
+                   ? d->inst != NULL
+                   : problem_set(p, PROBLEM_NO_SUCH_STEP,
+                                 "neither a snapshot nor the journal reaches back to that step");
     }
     return (end <= atomic_load(&d->inst->kept.snapshot) && !is_held(d->inst, end)) ||
            replay(d->ctx, d->inst, r, end, p);
