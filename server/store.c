@@ -218,8 +218,9 @@ journal_status store_append(store *s, instance *inst, const store_record *r, uin
 
 /* ---- snapshots ---- */
 
-/* Copies the state; in the strand. */
-static snapshot_status copy(store *s, instance *inst, snapshot *to, snapshot_error *error)
+/* Copies the state, which is that up to `lsn`; in the strand. */
+static snapshot_status copy(store *s, instance *inst, uint64_t lsn, snapshot *to,
+                            snapshot_error *error)
 {
     const optimizer_info info = instance_info(inst);
     buffer *room = buffer_get(s->with.buffers, (inst->round.n + 1) * sizeof(uint64_t));
@@ -238,7 +239,7 @@ static snapshot_status copy(store *s, instance *inst, snapshot *to, snapshot_err
     const snapshot_source from = {.name = inst->name,
                                   .id = inst->kept.id,
                                   .epoch = info.epoch,
-                                  .lsn = inst->kept.last,
+                                  .lsn = lsn,
                                   .optimizer = inst->optimizer,
                                   .defaults = &info.defaults,
                                   .how = &inst->training,
@@ -305,7 +306,8 @@ static void run_copy(job *j)
     if (!has_journal(s)) {
         inst->kept.last++; /* without a log, LSNs count snapshots */
     }
-    c->wish->lsn = inst->kept.last;
+    /* the log so far, not only its own records: one at rest must not hold on to them for ever */
+    c->wish->lsn = s->journal != NULL ? journal_end(s->journal) : inst->kept.last;
     c->wish->step = info.step;
     inst->kept.bytes = 0;
     if (atomic_load(&inst->removed)) {
@@ -313,7 +315,7 @@ static void run_copy(job *j)
         (void)snprintf(c->wish->error.message, sizeof c->wish->error.message,
                        "optimizer '%s' was removed", inst->name);
     } else {
-        c->wish->status = copy(s, inst, c->to, &c->wish->error);
+        c->wish->status = copy(s, inst, c->wish->lsn, c->to, &c->wish->error);
     }
     if (c->wish->status != SNAPSHOT_OK) {
         inst->kept.bytes = bytes;
