@@ -21,12 +21,18 @@ static int begin(void **state)
     return 0;
 }
 
-static int end(void **state)
+static void remove_directory(const char *path)
 {
     char command[64];
+    (void)snprintf(command, sizeof command, "rm -r %s", path);
+    assert_int_equal(system(command), 0); // NOLINT(cert-env33-c): the directory is the test's own
+}
+
+static int end(void **state)
+{
     serve_end(*state);
-    (void)snprintf(command, sizeof command, "rm -r %s", directory);
-    return system(command); // NOLINT(cert-env33-c): the directory is the test's own
+    remove_directory(directory);
+    return 0;
 }
 
 static int clear(void **state)
@@ -313,6 +319,53 @@ static void test_removed_meanwhile(void **state)
     assert_status(p, 200);
 }
 
+/* ---- the journal's length ---- */
+
+enum { ELEMENTS = 2 << 20, LONG_STEPS = 20 }; /* 8 MiB a step, more than two segments */
+
+/* An optimizer at rest does not hold on to the journal that others make long. */
+static void test_journal_goes(void **state)
+{
+    const char *const options[] = {"--data-dir", "", "--journal-size", "1M", NULL};
+    char own[] = "/tmp/adamd-store-XXXXXX";
+    char path[128];
+    const char *list[COUNT(options)];
+    (void)state;
+    peer p;
+    assert_non_null(mkdtemp(own));
+    memcpy(list, options, sizeof options);
+    list[1] = own;
+    serve(&p, list);
+    create(&p, "rests", "{\"params\": {\"w\": [1, 2]}}");
+    (void)snprintf(path, sizeof path, "{\"params\": {\"w\": {\"shape\": [%d]}}}", ELEMENTS);
+    create(&p, "steps", path);
+    const size_t length = 128 + sizeof(float) * ELEMENTS;
+    char *body = calloc(1, length);
+    assert_non_null(body);
+    memset(body, ' ', 128);
+    memcpy(body, "\x78\0\0\0\0\0\0", 8);
+    const int n = snprintf(path, sizeof path,
+                           "{\"w\":{\"dtype\":\"F32\",\"shape\":[%d],\"data_offsets\":[0,%zu]}}",
+                           ELEMENTS, length - 128);
+    memcpy(body + 8, path, (size_t)n);
+    const char *const headers[] = {"Content-Type: " SAFETENSORS_TYPE, "Prefer: return=minimal",
+                                   NULL};
+    for (int i = 0; i < LONG_STEPS; i++) {
+        (void)ask(&p, "POST", at("steps", "/step"), headers, body, length);
+        assert_status(&p, 204);
+    }
+    (void)snprintf(path, sizeof path, "%s/journal/%016x.log", own, 0U);
+    for (int i = 0; i < 200 && access(path, F_OK) == 0; i++) {
+        sleep_ms(100);
+    }
+    assert_int_not_equal(access(path, F_OK), 0);
+    (void)ask_json(&p, "POST", at("steps", "/rollback"), "{\"step\": 0}");
+    assert_problem(&p, 409, "no-such-step", NULL);
+    free(body);
+    serve_end(&p);
+    remove_directory(own);
+}
+
 /* ---- the directory ---- */
 
 /* It is one server's at a time; who only looks at it is refused as well. */
@@ -364,6 +417,7 @@ int main(void)
         cmocka_unit_test_setup(test_removed_meanwhile, clear),
         cmocka_unit_test_setup(test_lock, clear),
         cmocka_unit_test(test_nothing_there),
+        cmocka_unit_test(test_journal_goes),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
