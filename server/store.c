@@ -28,9 +28,11 @@ typedef struct forgotten {
 
 struct store {
     store_parts with;
-    int lock;                /* file */
-    journal *journal;        /* NULL until everything is recovered, and without a journal */
-    pthread_mutex_t writing; /* of snapshots: one at a time */
+    int lock;                 /* file */
+    journal *journal;         /* NULL until everything is recovered, and without a journal */
+    pthread_mutex_t writing;  /* of snapshots: one at a time */
+    pthread_mutex_t dropping; /* of the log's beginning, and for `readers` */
+    size_t readers;           /* who read the log: none of it goes meanwhile */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     store_wish *first, *last;
@@ -105,6 +107,7 @@ store *store_open(const store_parts *parts, char *error, size_t error_size)
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&s->mutex, NULL);
     pthread_mutex_init(&s->writing, NULL);
+    pthread_mutex_init(&s->dropping, NULL);
     (void)snprintf(path, sizeof path, "%s/snapshots", dir);
     if (is_there(parts->config, error, error_size) && make_directory(dir, error, error_size) &&
         (s->lock = take_lock(dir, error, error_size)) >= 0 &&
@@ -150,6 +153,7 @@ void store_close(store *s)
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->mutex);
     pthread_mutex_destroy(&s->writing);
+    pthread_mutex_destroy(&s->dropping);
     free(s);
 }
 
@@ -527,6 +531,22 @@ static void look_if_wished(store *s, instance *inst, void *context)
     *any = *any || atomic_load(&inst->kept.wished);
 }
 
+void store_read(store *s, bool begins)
+{
+    pthread_mutex_lock(&s->dropping);
+    s->readers += begins ? 1 : (size_t)-1;
+    pthread_mutex_unlock(&s->dropping);
+}
+
+static void drop_before(store *s, uint64_t limit)
+{
+    pthread_mutex_lock(&s->dropping);
+    if (s->readers == 0) {
+        journal_drop_before(s->journal, limit);
+    }
+    pthread_mutex_unlock(&s->dropping);
+}
+
 /* Drops what nobody needs, and has snapshots made where the journal is too long, or time is up. */
 static void look_around(store *s, int64_t now)
 {
@@ -535,7 +555,7 @@ static void look_around(store *s, int64_t now)
         uint64_t limit = journal_end(s->journal);
         uint64_t pins = limit > c->journal_size / 2 ? limit - c->journal_size / 2 : 0;
         each_instance(s, lower_limit, &limit);
-        journal_drop_before(s->journal, limit);
+        drop_before(s, limit);
         if (journal_end(s->journal) - journal_first(s->journal) > c->journal_size) {
             each_instance(s, wish_where_pinned, &pins);
         }

@@ -70,8 +70,10 @@ void store_snapshot(store *s, store_wish *wish);
 snapshot_status store_snapshot_now(store *s, const snapshot_source *from, snapshot_error *error);
 /* The newest snapshot of the optimizer is of that step, and has everything up to that LSN. */
 void store_has_snapshot(instance *inst, uint64_t lsn, uint64_t step);
-/* Where the log ends now. */
+/* Where the log ends now; 0: there is none, or it is not open. */
 uint64_t store_end(store *s);
+/* Somebody begins to read the log, or no longer does: what is there stays. */
+void store_read(store *s, bool begins);
 /* It was made: without a journal it has a snapshot soon. */
 void store_created(store *s, instance *inst);
 /* It was removed, and that is on record: its files go. */
