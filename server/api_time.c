@@ -18,7 +18,7 @@ static bool refuse_snapshot(problem *p, snapshot_status st, const snapshot_error
 /* What all of these need. False: *r says that it is to be called again, or the problem is set. */
 static bool begin(const api_context *ctx, const api_request *rq, reply *r, bool *again, problem *p)
 {
-    *again = !rq->may_wait && !rq->recovers;
+    *again = ctx->store != NULL && !rq->may_wait && !rq->recovers;
     if (ctx->store == NULL) {
         return problem_set(p, PROBLEM_NO_DATA_DIR,
                            "the server keeps everything in memory; start it with --data-dir");
@@ -47,8 +47,11 @@ static void answer_wish(job *j)
     reply *r = w->rq->reply;
     problem p;
     text t = {.pool = ctx->buffers};
-    bool done =
-        w->wish.status == SNAPSHOT_OK || refuse_snapshot(&p, w->wish.status, &w->wish.error);
+    bool done = w->wish.status == SNAPSHOT_OK ||
+                (atomic_load(&inst->removed)
+                     ? problem_set(&p, PROBLEM_NO_SUCH_OPTIMIZER,
+                                   "there is no optimizer '%s' any more", inst->name)
+                     : refuse_snapshot(&p, w->wish.status, &w->wish.error));
     if (done) {
         text_add_format(&t, "{\"step\": %llu, \"lsn\": %llu}", (unsigned long long)w->wish.step,
                         (unsigned long long)w->wish.lsn);
@@ -267,6 +270,8 @@ bool api_fork(api_context *ctx, api_request *rq, reply *r, problem *p)
     log_write(LOG_INFO, "%s: a fork of %s at step %llu", made->name, inst->name,
               (unsigned long long)adam_optimizer_step_count(made->optimizer));
     (void)snprintf(r->location, sizeof r->location, "/v1/optimizers/%s", made->name);
+    const optimizer_info info = instance_info(made);
+    api_etag(&info, r->etag, sizeof r->etag);
     done = show(ctx, made, 201, r);
     instance_drop(made);
     return done;

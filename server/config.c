@@ -276,5 +276,13 @@ config_result config_read(int argc, char **argv, config *c, char *error, size_t 
                                            : "--recover-to-last-good");
         return CONFIG_WRONG;
     }
+    if (result == CONFIG_RUN && c->replay == NULL && c->to != SIZE_MAX) {
+        (void)snprintf(error, error_size, "--to needs --replay");
+        return CONFIG_WRONG;
+    }
+    if (result == CONFIG_RUN && c->replay != NULL && c->check) {
+        (void)snprintf(error, error_size, "--check and --replay are asked for one at a time");
+        return CONFIG_WRONG;
+    }
     return result;
 }

@@ -640,9 +640,12 @@ static bool take_redo(void *context, const journal_record *r, uint64_t end, prob
     if (r->optimizer != d->id || r->type == JOURNAL_TYPE_SYNC) {
         return true;
     }
-    if (d->inst == NULL) {
+    if (d->inst == NULL) { /* no snapshot of it is old enough, and the log may not be either */
         d->inst = replay_creation(d->ctx, r, p);
-        return d->inst != NULL;
+        return d->inst != NULL || p->code == PROBLEM_OUT_OF_MEMORY
+                   ? d->inst != NULL
+                   : problem_set(p, PROBLEM_NO_SUCH_STEP,
+                                 "neither a snapshot nor the journal reaches back to that step");
     }
     return (end <= atomic_load(&d->inst->kept.snapshot) && !is_held(d->inst, end)) ||
            replay(d->ctx, d->inst, r, end, p);
@@ -677,16 +680,18 @@ instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p
     search s = {.id = inst->kept.id, .step = step};
     redo d = {.ctx = ctx, .id = inst->kept.id};
     const bool logged = ctx->config->journal == CONFIG_GRADIENTS;
-    if (logged && !each_record(ctx, UINT64_MAX, take_search, &s, p)) {
-        return NULL;
-    }
-    if (logged && instance_info(inst).step == step) {
+    const uint64_t open = store_end(ctx->store); /* others append behind it */
+    const uint64_t end = open > 0 ? open : UINT64_MAX;
+    store_read(ctx->store, true);
+    bool done = !logged || each_record(ctx, end, take_search, &s, p);
+    if (done && logged && instance_info(inst).step == step) {
         s.found = true;
-        s.target = UINT64_MAX;
+        s.target = end;
     }
-    choose_snapshot(ctx, inst->name, &s, &d);
-    bool done = true;
-    if (s.found) {
+    if (done) {
+        choose_snapshot(ctx, inst->name, &s, &d);
+    }
+    if (done && s.found) {
         done = each_record(ctx, s.target, take_redo, &d, p);
         if (!done && p->code != PROBLEM_OUT_OF_MEMORY && p->code != PROBLEM_DISK_FAILED) {
             /* its creation, or the snapshot that a rollback made, is not there any more */
@@ -695,6 +700,7 @@ instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p
                               (unsigned long long)step, inst->name);
         }
     }
+    store_read(ctx->store, false);
     if (done && (d.inst == NULL || adam_optimizer_step_count(d.inst->optimizer) != step)) {
         done = problem_set(p, PROBLEM_NO_SUCH_STEP,
                            "neither a snapshot nor the journal reaches back to step %llu of '%s'",

@@ -328,7 +328,8 @@ bool router_run(api_context *ctx, api_request *rq, reply *r)
         api_blame_memory(ctx, rq, &p);
         api_blame_worker(ctx, rq, &p);
     }
-    if (rq->instance != NULL && !atomic_load(&rq->instance->removed)) {
+    const bool is_about_another = done && r->etag[0] != '\0'; /* which it has made */
+    if (rq->instance != NULL && !atomic_load(&rq->instance->removed) && !is_about_another) {
         const optimizer_info info = instance_info(rq->instance);
         api_etag(&info, r->etag, sizeof r->etag);
     }

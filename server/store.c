@@ -28,9 +28,11 @@ typedef struct forgotten {
 
 struct store {
     store_parts with;
-    int lock;                /* file */
-    journal *journal;        /* NULL until everything is recovered, and without a journal */
-    pthread_mutex_t writing; /* of snapshots: one at a time */
+    int lock;                 /* file */
+    journal *journal;         /* NULL until everything is recovered, and without a journal */
+    pthread_mutex_t writing;  /* of snapshots: one at a time */
+    pthread_mutex_t dropping; /* of the log's beginning, and for `readers` */
+    size_t readers;           /* who read the log: none of it goes meanwhile */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     store_wish *first, *last;
@@ -41,6 +43,16 @@ struct store {
 };
 
 /* ---- the directory ---- */
+
+/* --check and --replay make nothing: a directory that is not there is a wrong name. */
+static bool is_there(const config *c, char *error, size_t size)
+{
+    if ((!c->check && c->replay == NULL) || access(c->data_dir, F_OK) == 0) {
+        return true;
+    }
+    (void)snprintf(error, size, "%s cannot be read: %s", c->data_dir, strerror(errno));
+    return false;
+}
 
 static bool make_directory(const char *path, char *error, size_t size)
 {
@@ -95,8 +107,9 @@ store *store_open(const store_parts *parts, char *error, size_t error_size)
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&s->mutex, NULL);
     pthread_mutex_init(&s->writing, NULL);
+    pthread_mutex_init(&s->dropping, NULL);
     (void)snprintf(path, sizeof path, "%s/snapshots", dir);
-    if (make_directory(dir, error, error_size) &&
+    if (is_there(parts->config, error, error_size) && make_directory(dir, error, error_size) &&
         (s->lock = take_lock(dir, error, error_size)) >= 0 &&
         make_directory(path, error, error_size)) {
         return s;
@@ -145,6 +158,7 @@ void store_close(store *s)
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->mutex);
     pthread_mutex_destroy(&s->writing);
+    pthread_mutex_destroy(&s->dropping);
     free(s);
 }
 
@@ -463,11 +477,12 @@ static void sync_directory(const char *path)
     }
 }
 
-static void remove_files(const store *s, const forgotten *f)
+static void remove_files(store *s, const forgotten *f)
 {
     snapshot_list files = {0};
     snapshot_error error;
     char path[4096];
+    pthread_mutex_lock(&s->writing); /* another of that name may be writing its first */
     if (snapshot_list_read(store_dir(s), f->name, &files, &error) != SNAPSHOT_OK) {
         log_write(LOG_WARN, "%s", error.message);
     }
@@ -484,6 +499,7 @@ static void remove_files(const store *s, const forgotten *f)
     }
     (void)snprintf(path, sizeof path, "%s/snapshots", store_dir(s));
     sync_directory(path);
+    pthread_mutex_unlock(&s->writing);
 }
 
 /* Removes the files of those whose removal is on disk. */
@@ -560,6 +576,22 @@ static uint64_t first_removal(store *s, uint64_t limit)
     return limit;
 }
 
+void store_read(store *s, bool begins)
+{
+    pthread_mutex_lock(&s->dropping);
+    s->readers += begins ? 1 : (size_t)-1;
+    pthread_mutex_unlock(&s->dropping);
+}
+
+static void drop_before(store *s, uint64_t limit)
+{
+    pthread_mutex_lock(&s->dropping);
+    if (s->readers == 0) {
+        journal_drop_before(s->journal, limit);
+    }
+    pthread_mutex_unlock(&s->dropping);
+}
+
 /* Drops what nobody needs, and has snapshots made where the journal is too long, or time is up. */
 static void look_around(store *s, int64_t now)
 {
@@ -569,7 +601,7 @@ static void look_around(store *s, int64_t now)
         uint64_t limit = first_removal(s, journal_end(s->journal));
         uint64_t pins = limit > c->journal_size / 2 ? limit - c->journal_size / 2 : 0;
         each_instance(s, lower_limit, &limit);
-        journal_drop_before(s->journal, limit);
+        drop_before(s, limit);
         if (journal_end(s->journal) - journal_first(s->journal) > c->journal_size) {
             each_instance(s, wish_where_pinned, &pins);
         }

@@ -75,8 +75,10 @@ snapshot_status store_snapshot_now(store *s, const snapshot_source *from, snapsh
 void store_has_snapshot(instance *inst, uint64_t lsn, uint64_t step, uint64_t needs);
 /* The journal from where on has what a round holds: `lsn`, or the first of those records. */
 uint64_t store_needs(const uint64_t *held, size_t n, uint64_t lsn);
-/* Where the log ends now. */
+/* Where the log ends now; 0: there is none, or it is not open. */
 uint64_t store_end(store *s);
+/* Somebody begins to read the log, or no longer does: what is there stays. */
+void store_read(store *s, bool begins);
 /* It was made: without a journal it has a snapshot soon. */
 void store_created(store *s, instance *inst);
 /* It was removed, and that is on record: its files go. */

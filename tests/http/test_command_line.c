@@ -61,6 +61,15 @@ static void test_help(void **state)
                                         "--idempotency-keys N",
                                         "--idempotency-ttl SECONDS",
                                         "--worker-ttl SECONDS",
+                                        "--data-dir DIR",
+                                        "--fsync always|everysec|never",
+                                        "--journal gradients|off",
+                                        "--journal-size BYTES",
+                                        "--snapshot-interval SECONDS",
+                                        "--recover-to-last-good",
+                                        "--check",
+                                        "--replay NAME",
+                                        "--to STEP",
                                         "(127.0.0.1)",
                                         "(2326)",
                                         "ADAMD_MAX_BODY",
@@ -121,7 +130,20 @@ static void test_bad_options(void **state)
                                          {"--log-level", ""},
                                          {"--log-level", "error|warn"},
                                          {"--log-format", "xml"},
-                                         {"--host", ""}};
+                                         {"--host", ""},
+                                         {"--data-dir", ""},
+                                         {"--fsync", "sometimes"},
+                                         {"--journal", "on"},
+                                         {"--journal-size", "1000"},
+                                         {"--snapshot-interval", "31536001"},
+                                         {"--check=yes"},
+                                         {"--recover-to-last-good=1"},
+                                         {"--check"}, /* without --data-dir, as the next three */
+                                         {"--recover-to-last-good"},
+                                         {"--replay", "a"},
+                                         {"--to", "3"},
+                                         {"--replay"},
+                                         {"--to", "-1"}};
     (void)state;
     for (size_t i = 0; i < COUNT(bad); i++) {
         char option[64];

@@ -67,7 +67,8 @@ class NotFound(RequestError):
 
 class Conflict(RequestError):
     """409: the name is taken, the gradients came too late ("stale"), or the round did not take them
-    (`code` is "round-timeout", "round-closed", "already-contributed", ...)."""
+    (`code` is "round-timeout", "round-closed", "already-contributed", ...), the server has no data
+    directory ("no-data-dir"), or nothing of that step ("no-such-step")."""
 
 
 class PreconditionFailed(RequestError):
@@ -83,11 +84,12 @@ class Unprocessable(RequestError):
 
 
 class Unavailable(RequestError):
-    """503: the server is draining or busy."""
+    """503: the server is recovering, draining or busy, or its data directory failed."""
 
 
 class OutOfMemory(RequestError):
-    """507: the server's memory budget is used up."""
+    """507: the server's memory budget is used up, or (`code` "out-of-disk") its data directory is
+    full."""
 
 
 _BY_STATUS: Dict[int, Type[RequestError]] = {

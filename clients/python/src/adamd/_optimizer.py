@@ -327,6 +327,29 @@ class Optimizer:
         "round-ended"."""
         self._client._request("DELETE", self._path + "/round")
 
+    def snapshot(self) -> Json:
+        """Has the server write a snapshot into its data directory, and returns what it holds:
+        "step" and "lsn", its place in the journal. Conflict, "no-data-dir": there is none."""
+        made: Json = self._json("POST", "/snapshot")
+        return made
+
+    def rollback(self, step: int) -> Json:
+        """Makes it what it was at that step, to the bit, and returns its summary. Conflict,
+        "no-such-step": neither a snapshot nor the journal reaches it."""
+        body = {"step": operator.index(step)}
+        reply = self._send_json("POST", "/rollback", body)
+        summary: Json = json.loads(reply.body.tobytes())
+        return summary
+
+    def fork(self, name: str, step: Optional[int] = None) -> "Optimizer":
+        """Makes another optimizer of what it is, or was at that step, and returns a handle on it.
+        Workers, idempotency keys, history and changes do not go with it."""
+        body: Json = {"name": name}
+        if step is not None:
+            body["step"] = operator.index(step)
+        self._send_json("POST", "/fork", body)
+        return Optimizer(self._client, name)
+
     def summary(self) -> Json:
         """Algorithm, step, counts, bytes, defaults, settings."""
         summary: Json = self._json("GET", "")
