@@ -318,6 +318,7 @@ static bool load_snapshots(recoverer *rec)
             if (k != NULL && k->inst != NULL && atomic_load(&k->inst->kept.needed) == 0) {
                 const kept *of = &k->inst->kept; /* the next older one */
                 atomic_store(&k->inst->kept.needed, store_needs(of->held, of->n_held, f->lsn));
+                atomic_store(&k->inst->kept.older, f->lsn);
             }
             if (k == NULL) { /* it was removed before another got its name */
                 store_forget_files(rec->ctx->store, f->name, f->id, 0);
