@@ -36,6 +36,7 @@ struct store {
     store_wish *first, *last;
     forgotten *forgotten;
     bool stopping, running, began;
+    journal_status said; /* in the log */
     int64_t last_look, last_interval;
     pthread_t thread;
 };
@@ -178,6 +179,12 @@ uint64_t store_first(store *s)
 journal_status store_reserve(store *s, uint64_t bytes)
 {
     return s->journal != NULL ? journal_reserve(s->journal, bytes) : JOURNAL_OK;
+}
+
+void store_diverged(store *s, const char *name)
+{
+    log_write(LOG_ERROR, "%s was changed, and that could not be written to the journal", name);
+    journal_fail_for_good(s->journal);
 }
 
 static void wish_for(store *s, instance *inst);
@@ -485,6 +492,13 @@ static void remove_files(const store *s, const forgotten *f)
     sync_directory(path);
 }
 
+void store_remove_files(store *s, const char *name, uint64_t id)
+{
+    forgotten f = {.id = id};
+    strcpy(f.name, name);
+    remove_files(s, &f);
+}
+
 /* Removes the files of those whose removal is on disk. */
 static void remove_forgotten(store *s, bool all)
 {
@@ -546,10 +560,32 @@ static uint64_t first_removal(store *s, uint64_t limit)
     return limit;
 }
 
+/* Says in the log where the journal fails, and where it has space again. */
+static void tell_health(store *s)
+{
+    const journal_status now = store_health(s);
+    if (now == s->said) {
+        return;
+    }
+    s->said = now;
+    if (now == JOURNAL_FAILED) {
+        log_write(LOG_ERROR,
+                  "%s: nothing is kept any more, and changes are refused until the next "
+                  "start",
+                  journal_failure(s->journal));
+    } else if (now == JOURNAL_NO_SPACE) {
+        log_write(LOG_WARN, "no space left in %s: changes are refused until there is",
+                  store_dir(s));
+    } else {
+        log_write(LOG_INFO, "there is space again in %s", store_dir(s));
+    }
+}
+
 /* Drops what nobody needs, and has snapshots made where the journal is too long, or time is up. */
 static void look_around(store *s, int64_t now)
 {
     const config *c = s->with.config;
+    tell_health(s);
     remove_forgotten(s, false);
     if (s->journal != NULL) {
         uint64_t limit = first_removal(s, journal_end(s->journal));
