@@ -255,9 +255,15 @@ instance *recover_load(api_context *ctx, const snapshot_entry *entry, problem *p
     snapshot_error error;
     char path[4096];
     instance *inst = NULL;
-    if (!snapshot_path(store_dir(ctx->store), entry, path, sizeof path) ||
-        snapshot_read(path, &settings, &c, &error) != SNAPSHOT_OK) {
-        (void)problem_set(p, PROBLEM_STATE_MISMATCH, "%s", error.message);
+    if (!snapshot_path(store_dir(ctx->store), entry, path, sizeof path)) {
+        (void)problem_set(p, PROBLEM_STATE_MISMATCH, "%s: its path is too long", entry->name);
+        return NULL;
+    }
+    const snapshot_status st = snapshot_read(path, &settings, &c, &error);
+    if (st != SNAPSHOT_OK) {
+        (void)problem_set(p,
+                          st == SNAPSHOT_NO_MEMORY ? PROBLEM_OUT_OF_MEMORY : PROBLEM_STATE_MISMATCH,
+                          "%s", error.message);
         return NULL;
     }
     inst = registry_make(ctx->registry, c.name, c.optimizer, &c.defaults, &c.how, c.id, c.epoch);
@@ -317,6 +323,10 @@ static bool load_snapshots(recoverer *rec)
             continue;
         }
         const known k = {.id = f->id, .inst = recover_load(rec->ctx, f, &p)};
+        if (k.inst == NULL && p.code == PROBLEM_OUT_OF_MEMORY) {
+            done = false; /* it is not damaged: an older one would be no better */
+            continue;
+        }
         if (k.inst == NULL) {
             log_write(LOG_WARN, "%s", p.detail);
             rec->damaged++;
@@ -650,7 +660,7 @@ static void choose_snapshot(api_context *ctx, const char *name, const search *s,
     snapshot_list_drop(&files);
 }
 
-instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p)
+static instance *look_back(api_context *ctx, instance *inst, uint64_t step, problem *p)
 {
     search s = {.id = inst->kept.id, .step = step};
     redo d = {.ctx = ctx, .id = inst->kept.id};
@@ -683,4 +693,16 @@ instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p
         return NULL;
     }
     return d.inst;
+}
+
+instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p)
+{
+    for (;;) {
+        const uint64_t first = store_first(ctx->store);
+        instance *then = look_back(ctx, inst, step, p);
+        if (then != NULL || p->code != PROBLEM_DISK_FAILED || store_first(ctx->store) == first) {
+            return then;
+        }
+        /* what was read was dropped at that moment */
+    }
 }
