@@ -278,6 +278,7 @@ instance *recover_load(api_context *ctx, const snapshot_entry *entry, problem *p
     inst->kept.n_held = c.n_held;
     atomic_store(&inst->kept.last, c.lsn);
     atomic_store(&inst->kept.snapshot, c.lsn);
+    atomic_store(&inst->kept.needs, store_needs(c.held, c.n_held, c.lsn));
     atomic_store(&inst->kept.snapshot_step, adam_optimizer_step_count(inst->optimizer));
     c.optimizer = NULL;
     c.keys = NULL;

@@ -276,6 +276,7 @@ void store_has_snapshot(instance *inst, uint64_t lsn, uint64_t step, uint64_t ne
 {
     atomic_store(&inst->kept.snapshot_step, step);
     const uint64_t older = atomic_exchange(&inst->kept.snapshot, lsn);
+    atomic_store(&inst->kept.needs, needs);
     atomic_store(&inst->kept.needed, needs < older ? needs : older);
 }
 
@@ -446,7 +447,10 @@ static void lower_limit(store *s, instance *inst, void *context)
 static void wish_where_pinned(store *s, instance *inst, void *context)
 {
     const uint64_t *limit = context;
-    if (atomic_load(&inst->kept.needed) < *limit && atomic_load(&inst->kept.snapshot) < *limit) {
+    const uint64_t needed = atomic_load(&inst->kept.needed);
+    /* the first one has to get older, but what a round holds stays where it is */
+    if (needed < *limit &&
+        (atomic_load(&inst->kept.snapshot) < *limit || atomic_load(&inst->kept.needs) > needed)) {
         wish_for(s, inst);
     }
 }
