@@ -323,6 +323,7 @@ static void run_copy(job *j)
     c->wish->lsn = has_journal(s) ? store_end(s) : inst->kept.last;
     c->wish->step = info.step;
     inst->kept.bytes = 0;
+    atomic_store(&inst->kept.wished, false); /* what changes from here on needs another one */
     if (atomic_load(&inst->removed)) {
         c->wish->status = SNAPSHOT_FAILED;
         (void)snprintf(c->wish->error.message, sizeof c->wish->error.message,
@@ -661,6 +662,14 @@ static bool fill_up(store *s, uint64_t least)
     return status == JOURNAL_OK && journal_flush(s->journal, journal_end(s->journal));
 }
 
+static void wish_where_ahead(store *s, instance *inst, void *context)
+{
+    (void)context;
+    if (atomic_load(&inst->kept.last) > atomic_load(&inst->kept.snapshot)) {
+        wish_for(s, inst);
+    }
+}
+
 bool store_begin(store *s, uint64_t end, uint64_t least, char *error, size_t error_size)
 {
     if (has_journal(s)) {
@@ -679,6 +688,8 @@ bool store_begin(store *s, uint64_t end, uint64_t least, char *error, size_t err
     s->running = pthread_create(&s->thread, NULL, store_main, s) == 0;
     if (!s->running) {
         (void)snprintf(error, error_size, "no thread for snapshots");
+    } else if (!has_journal(s)) { /* the journal of an earlier server is not gone on with */
+        each_instance(s, wish_where_ahead, NULL);
     }
     return s->running;
 }
