@@ -54,6 +54,9 @@ bool api_keep_step(api_context *ctx, instance *inst, const step_to_keep *keep, u
     if (!has_journal(ctx)) {
         return true;
     }
+    if (atomic_load(&ctx->recovering)) { /* steps have records of their own */
+        return problem_set(p, PROBLEM_STATE_MISMATCH, "it would be a step, which it was not");
+    }
     text meta = {.pool = ctx->buffers};
     buffer *table = buffer_get(ctx->buffers, keep->n * sizeof(journal_tensor));
     if (table == NULL) {

@@ -164,10 +164,10 @@ static instance *replay_creation(api_context *ctx, const journal_record *record,
     api_request rq;
     instance *inst = NULL;
     if (read_request(ctx, record, NULL, &rq, &doc, p)) {
-        inst = rq.body != NULL && rq.instance == NULL
-                   ? api_make_again(ctx, rq.sent, rq.body, rq.optimizer, record->optimizer, p)
-                   : NULL;
-        if (rq.body == NULL || rq.instance != NULL) {
+        const bool creates = rq.route->handler == api_create && rq.body != NULL;
+        inst = creates ? api_make_again(ctx, rq.sent, rq.body, rq.optimizer, record->optimizer, p)
+                       : NULL;
+        if (!creates) {
             (void)problem_set(p, PROBLEM_INVALID_VALUE,
                               "it is of an optimizer whose creation is not in the journal, nor has "
                               "it a snapshot");
