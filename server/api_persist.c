@@ -54,6 +54,9 @@ bool api_keep_step(api_context *ctx, instance *inst, const step_to_keep *keep, u
     if (!has_journal(ctx)) {
         return true;
     }
+    if (atomic_load(&ctx->recovering)) { /* steps have records of their own */
+        return problem_set(p, PROBLEM_STATE_MISMATCH, "it would be a step, which it was not");
+    }
     text meta = {.pool = ctx->buffers};
     buffer *table = buffer_get(ctx->buffers, keep->n * sizeof(journal_tensor));
     if (table == NULL) {
@@ -81,18 +84,37 @@ bool api_keep_step(api_context *ctx, instance *inst, const step_to_keep *keep, u
     return done;
 }
 
+/* Takes a key with its answer. False: no memory for it, so that its repeat would be a second step.
+ */
+static bool settle_key(api_context *ctx, instance *inst, const journal_part *part,
+                       const adam_step_stats *stats, const adam_group_stats *groups)
+{
+    if (ctx->config->idempotency_keys == 0) {
+        return true;
+    }
+    if (api_keys_of(ctx, inst) == NULL) {
+        return false;
+    }
+    if (idempotency_find(inst->keys, part->key) != NULL) {
+        return true;
+    }
+    if (!idempotency_begin(inst->keys, part->key, (fingerprint){part->body[0], part->body[1]},
+                           adam_optimizer_group_count(inst->optimizer))) {
+        return false;
+    }
+    idempotency_end(inst->keys, part->key, 200, 0, stats, groups);
+    return true;
+}
+
 /* Puts what the step settles where it was before: keys and workers. */
-static void settle(api_context *ctx, instance *inst, const journal_step *s,
+static bool settle(api_context *ctx, instance *inst, const journal_step *s,
                    const adam_step_stats *stats, const adam_group_stats *groups)
 {
     for (size_t i = 0; i < s->n_parts; i++) {
         const journal_part *part = &s->parts[i];
         workers *all = part->worker != NULL ? api_workers_of(ctx, inst) : NULL;
-        if (part->key != NULL && !part->held && api_keys_of(ctx, inst) != NULL &&
-            idempotency_find(inst->keys, part->key) == NULL &&
-            idempotency_begin(inst->keys, part->key, (fingerprint){part->body[0], part->body[1]},
-                              adam_optimizer_group_count(inst->optimizer))) {
-            idempotency_end(inst->keys, part->key, 200, 0, stats, groups);
+        if (part->key != NULL && !part->held && !settle_key(ctx, inst, part, stats, groups)) {
+            return false;
         }
         if (all != NULL && !part->held) {
             workers_accepted(all, part->worker, part->weight, part->has_staleness, part->staleness);
@@ -101,6 +123,7 @@ static void settle(api_context *ctx, instance *inst, const journal_step *s,
             workers_stepped(all, part->worker);
         }
     }
+    return true;
 }
 
 /* Takes the step, with everything read. */
@@ -130,7 +153,8 @@ static bool take(api_context *ctx, instance *inst, const journal_step *s, const 
         if (s->round) {
             round_clear(&inst->round);
         }
-        settle(ctx, inst, s, &did.stats, did.groups);
+        done = settle(ctx, inst, s, &did.stats, did.groups) ||
+               problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for an idempotency key");
     }
     outcome_drop(&did);
     return done;
@@ -175,6 +199,15 @@ bool api_reserve_request(api_context *ctx, const api_request *rq, problem *p)
                            (rq->body != NULL ? rq->body->length : 0);
     const journal_status status = store_reserve(ctx->store, bytes);
     return status == JOURNAL_OK || refuse(p, status);
+}
+
+bool api_keep_change(api_context *ctx, api_request *rq, problem *p)
+{
+    if (api_keep_request(ctx, rq, rq->instance, p)) {
+        return true;
+    }
+    store_diverged(ctx->store, rq->instance->name);
+    return refuse(p, JOURNAL_FAILED);
 }
 
 bool api_keep_request(api_context *ctx, api_request *rq, instance *inst, problem *p)

@@ -18,6 +18,9 @@ bool api_keep_step(api_context *ctx, instance *inst, const step_to_keep *keep, u
                    problem *p);
 /* The request itself, which changes its optimizer, from its strand. */
 bool api_keep_request(api_context *ctx, api_request *rq, instance *inst, problem *p);
+/* The same where what is asked has been done already: if it cannot be kept, nothing is from now on.
+ */
+bool api_keep_change(api_context *ctx, api_request *rq, problem *p);
 /* Makes sure that it can be kept. */
 bool api_reserve_request(api_context *ctx, const api_request *rq, problem *p);
 /* Makes an optimizer from the body that it was created with, not yet under its name; held once.

@@ -257,6 +257,7 @@ bool api_fork(api_context *ctx, api_request *rq, reply *r, problem *p)
     instance_drop(then);
     instance *made = done ? ctx->load(ctx, &entry, p) : NULL;
     if (made == NULL) {
+        store_remove_files(ctx->store, entry.name, entry.id);
         return false;
     }
     atomic_store(&made->kept.needed, entry.lsn);

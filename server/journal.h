@@ -75,6 +75,8 @@ typedef struct journal_waiter {
 void journal_wait(journal *j, journal_waiter *w, uint64_t lsn);
 /* Syncs up to that LSN, whatever the policy, and waits for it. False: it failed. */
 bool journal_flush(journal *j, uint64_t lsn);
+/* As after a sync that failed: something was done that it does not have. */
+void journal_fail_for_good(journal *j);
 
 /* Cheap. JOURNAL_NO_SPACE from an append that had none until there is some again, which is looked
  * for every second. */

@@ -166,7 +166,7 @@ static instance *replay_creation(api_context *ctx, const journal_record *record,
     api_request rq;
     instance *inst = NULL;
     if (read_request(ctx, record, NULL, &rq, &doc, p)) {
-        const bool creates = rq.route->handler == api_create;
+        const bool creates = rq.route->handler == api_create && rq.body != NULL;
         inst = creates ? api_make_again(ctx, rq.sent, rq.body, rq.optimizer, record->optimizer, p)
                        : NULL;
         if (!creates) {
@@ -257,9 +257,15 @@ instance *recover_load(api_context *ctx, const snapshot_entry *entry, problem *p
     snapshot_error error;
     char path[4096];
     instance *inst = NULL;
-    if (!snapshot_path(store_dir(ctx->store), entry, path, sizeof path) ||
-        snapshot_read(path, &settings, &c, &error) != SNAPSHOT_OK) {
-        (void)problem_set(p, PROBLEM_STATE_MISMATCH, "%s", error.message);
+    if (!snapshot_path(store_dir(ctx->store), entry, path, sizeof path)) {
+        (void)problem_set(p, PROBLEM_STATE_MISMATCH, "%s: its path is too long", entry->name);
+        return NULL;
+    }
+    const snapshot_status st = snapshot_read(path, &settings, &c, &error);
+    if (st != SNAPSHOT_OK) {
+        (void)problem_set(p,
+                          st == SNAPSHOT_NO_MEMORY ? PROBLEM_OUT_OF_MEMORY : PROBLEM_STATE_MISMATCH,
+                          "%s", error.message);
         return NULL;
     }
     if (strcmp(c.name, entry->name) != 0 || c.id != entry->id || c.lsn != entry->lsn) {
@@ -280,6 +286,7 @@ instance *recover_load(api_context *ctx, const snapshot_entry *entry, problem *p
     inst->kept.n_held = c.n_held;
     atomic_store(&inst->kept.last, c.lsn);
     atomic_store(&inst->kept.snapshot, c.lsn);
+    atomic_store(&inst->kept.needs, store_needs(c.held, c.n_held, c.lsn));
     atomic_store(&inst->kept.snapshot_step, adam_optimizer_step_count(inst->optimizer));
     c.optimizer = NULL;
     c.keys = NULL;
@@ -318,7 +325,6 @@ static bool load_snapshots(recoverer *rec)
             if (k != NULL && k->inst != NULL && atomic_load(&k->inst->kept.needed) == 0) {
                 const kept *of = &k->inst->kept; /* the next older one */
                 atomic_store(&k->inst->kept.needed, store_needs(of->held, of->n_held, f->lsn));
-                atomic_store(&k->inst->kept.older, f->lsn);
             }
             if (k == NULL) { /* it was removed before another got its name */
                 store_forget_files(rec->ctx->store, f->name, f->id, 0);
@@ -326,6 +332,10 @@ static bool load_snapshots(recoverer *rec)
             continue;
         }
         const known k = {.id = f->id, .inst = recover_load(rec->ctx, f, &p)};
+        if (k.inst == NULL && p.code == PROBLEM_OUT_OF_MEMORY) {
+            done = false; /* it is not damaged: an older one would be no better */
+            continue;
+        }
         if (k.inst == NULL) {
             log_write(LOG_WARN, "%s", p.detail);
             rec->damaged++;
@@ -556,7 +566,7 @@ bool recover_all(api_context *ctx, recovery *found)
      * than the one before, so that what it ends is ended */
     registry_set_next_epoch(ctx->registry, UINT64_MAX / 2);
     bool done = load_snapshots(&rec);
-    if (done) { /* also one that is not gone on with */
+    if (done) { /* with --journal off too: what an earlier server put there counts */
         rec.log = journal_reader_open(store_dir(ctx->store), JOURNAL_FROM_FIRST, found->report,
                                       sizeof found->report);
         const uint64_t first = rec.log != NULL ? journal_reader_place(rec.log) : 0;
@@ -676,7 +686,7 @@ static void choose_snapshot(api_context *ctx, const char *name, const search *s,
     snapshot_list_drop(&files);
 }
 
-instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p)
+static instance *look_back(api_context *ctx, instance *inst, uint64_t step, problem *p)
 {
     search s = {.id = inst->kept.id, .step = step};
     redo d = {.ctx = ctx, .id = inst->kept.id};
@@ -712,4 +722,16 @@ instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p
         return NULL;
     }
     return d.inst;
+}
+
+instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p)
+{
+    for (;;) {
+        const uint64_t first = store_first(ctx->store);
+        instance *then = look_back(ctx, inst, step, p);
+        if (then != NULL || p->code != PROBLEM_DISK_FAILED || store_first(ctx->store) == first) {
+            return then;
+        }
+        /* what was read was dropped at that moment */
+    }
 }

@@ -6,7 +6,7 @@
 
 /* What was found. */
 typedef struct recovery {
-    uint64_t end;   /* of the log */
+    uint64_t end; /* of the log */
     size_t optimizers, records;
     uint64_t bytes; /* of records */
     bool cut;       /* the log did not end as it should */

@@ -32,9 +32,9 @@ typedef struct kept {
     _Atomic uint64_t last;          /* LSN behind its last record */
     uint64_t bytes;                 /* of its records since the last snapshot began */
     _Atomic uint64_t snapshot;      /* LSN up to which the newest snapshot has everything */
-    _Atomic uint64_t older;         /* the same of the one before it; 0: there is none */
     _Atomic uint64_t snapshot_step; /* the step that it is of */
-    _Atomic uint64_t needed;        /* the journal from here on is needed for it */
+    _Atomic uint64_t needs;         /* the journal from here on is needed with that one */
+    _Atomic uint64_t needed;        /* and from here on with the one before it too */
     atomic_bool wished;             /* a snapshot of it is on its way */
     uint64_t *held;                 /* while it is recovered: the records of what its round holds */
     size_t n_held;

@@ -299,7 +299,7 @@ static bool run(api_context *ctx, api_request *rq, reply *r, problem *p)
     }
     return rq->route->handler(ctx, rq, r, p) &&
            (!keeps || r->wait != REPLY_READY || /* it has yet to be done */
-            api_keep_request(ctx, rq, rq->instance, p));
+            api_keep_change(ctx, rq, p));
 }
 
 bool router_may_wait_for_disk(const api_context *ctx, const api_request *rq)

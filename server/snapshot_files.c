@@ -268,7 +268,11 @@ static snapshot_status write_file(const snapshot *s, int dir, const char *dir_pa
         (void)unlinkat(dir, temporary, 0); /* where that fails, the next one does it */
         return st;
     }
-    return sync_directory(dir, dir_path, error);
+    st = sync_directory(dir, dir_path, error);
+    if (st != SNAPSHOT_OK) {
+        (void)unlinkat(dir, name, 0); /* who asked for it is told that there is none */
+    }
+    return st;
 }
 
 typedef struct sweeper {

@@ -36,8 +36,10 @@ struct store {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     store_wish *first, *last;
+    atomic_uint wishes; /* its own, not yet fulfilled */
     forgotten *forgotten;
     bool stopping, running, began;
+    journal_status said; /* in the log */
     int64_t last_look, last_interval;
     pthread_t thread;
 };
@@ -194,6 +196,12 @@ journal_status store_reserve(store *s, uint64_t bytes)
     return s->journal != NULL ? journal_reserve(s->journal, bytes) : JOURNAL_OK;
 }
 
+void store_diverged(store *s, const char *name)
+{
+    log_write(LOG_ERROR, "%s was changed, and that could not be written to the journal", name);
+    journal_fail_for_good(s->journal);
+}
+
 static void wish_for(store *s, instance *inst);
 
 journal_status store_append(store *s, instance *inst, const store_record *r, uint64_t *end)
@@ -283,7 +291,7 @@ void store_has_snapshot(instance *inst, uint64_t lsn, uint64_t step, uint64_t ne
 {
     atomic_store(&inst->kept.snapshot_step, step);
     const uint64_t older = atomic_exchange(&inst->kept.snapshot, lsn);
-    atomic_store(&inst->kept.older, older);
+    atomic_store(&inst->kept.needs, needs);
     atomic_store(&inst->kept.needed, needs < older ? needs : older);
 }
 
@@ -331,6 +339,7 @@ static void run_copy(job *j)
         has_journal(s) ? store_end(s) : ++inst->kept.last; /* which counts, without one */
     c->wish->step = info.step;
     inst->kept.bytes = 0;
+    atomic_store(&inst->kept.wished, false); /* what changes from here on needs another one */
     if (atomic_load(&inst->removed)) {
         c->wish->status = SNAPSHOT_FAILED;
         (void)snprintf(c->wish->error.message, sizeof c->wish->error.message,
@@ -406,6 +415,7 @@ static void own_done(store_wish *w)
 {
     atomic_store(&w->instance->kept.wished, false);
     instance_drop(w->instance);
+    atomic_fetch_sub(&w->store->wishes, 1);
     free(w);
 }
 
@@ -422,6 +432,8 @@ static void wish_for(store *s, instance *inst)
     }
     w->instance = instance_hold(inst);
     w->done = own_done;
+    w->store = s;
+    atomic_fetch_add(&s->wishes, 1);
     store_snapshot(s, w);
 }
 
@@ -455,7 +467,10 @@ static void lower_limit(store *s, instance *inst, void *context)
 static void wish_where_pinned(store *s, instance *inst, void *context)
 {
     const uint64_t *limit = context;
-    if (atomic_load(&inst->kept.older) < *limit) {
+    const uint64_t needed = atomic_load(&inst->kept.needed);
+    /* the first one has to get older, but what a round holds stays where it is */
+    if (needed < *limit &&
+        (atomic_load(&inst->kept.snapshot) < *limit || atomic_load(&inst->kept.needs) > needed)) {
         wish_for(s, inst);
     }
 }
@@ -501,6 +516,13 @@ static void remove_files(store *s, const forgotten *f)
     (void)snprintf(path, sizeof path, "%s/snapshots", store_dir(s));
     sync_directory(path);
     pthread_mutex_unlock(&s->writing);
+}
+
+void store_remove_files(store *s, const char *name, uint64_t id)
+{
+    forgotten f = {.id = id};
+    strcpy(f.name, name);
+    remove_files(s, &f);
 }
 
 /* Removes the files of those whose removal is on disk. */
@@ -559,13 +581,6 @@ static void wish_for_all(store *s, instance *inst, void *context)
     wish_for(s, inst);
 }
 
-static void look_if_wished(store *s, instance *inst, void *context)
-{
-    (void)s;
-    bool *any = context;
-    *any = *any || atomic_load(&inst->kept.wished);
-}
-
 /* The journal has to say that an optimizer was removed for as long as it has files. */
 static uint64_t first_removal(store *s, uint64_t limit)
 {
@@ -593,10 +608,32 @@ static void drop_before(store *s, uint64_t limit)
     pthread_mutex_unlock(&s->dropping);
 }
 
+/* Says in the log where the journal fails, and where it has space again. */
+static void tell_health(store *s)
+{
+    const journal_status now = store_health(s);
+    if (now == s->said) {
+        return;
+    }
+    s->said = now;
+    if (now == JOURNAL_FAILED) {
+        log_write(LOG_ERROR,
+                  "%s: nothing is kept any more, and changes are refused until the next "
+                  "start",
+                  journal_failure(s->journal));
+    } else if (now == JOURNAL_NO_SPACE) {
+        log_write(LOG_WARN, "no space left in %s: changes are refused until there is",
+                  store_dir(s));
+    } else {
+        log_write(LOG_INFO, "there is space again in %s", store_dir(s));
+    }
+}
+
 /* Drops what nobody needs, and has snapshots made where the journal is too long, or time is up. */
 static void look_around(store *s, int64_t now)
 {
     const config *c = s->with.config;
+    tell_health(s);
     remove_forgotten(s, false);
     if (s->journal != NULL) {
         uint64_t limit = first_removal(s, journal_end(s->journal));
@@ -674,11 +711,8 @@ static bool put_away(const store *s, char *error, size_t error_size)
 static void checkpoint(store *s)
 {
     const struct timespec tick = {.tv_nsec = 1000000};
-    bool waits = true;
     each_instance(s, wish_for_all, NULL);
-    while (waits) {
-        waits = false;
-        each_instance(s, look_if_wished, &waits);
+    while (atomic_load(&s->wishes) > 0) {
         (void)nanosleep(&tick, NULL);
     }
 }

@@ -54,12 +54,16 @@ typedef struct store_record {
     size_t n_data;
 } store_record;
 journal_status store_append(store *s, instance *inst, const store_record *r, uint64_t *end);
+/* What was changed could not be appended: memory and log are not the same any more. From now on
+ * nothing is appended. */
+void store_diverged(store *s, const char *name);
 /* A record of so many bytes can be appended next. */
 journal_status store_reserve(store *s, uint64_t bytes);
 
 /* A snapshot that somebody waits for. `done` is called from the store's thread, with what came of
  * it: on SNAPSHOT_OK `lsn` and `step` say what it holds, else `error` why there is none. */
 typedef struct store_wish {
+    store *store;
     instance *instance; /* held until `done` */
     void (*done)(struct store_wish *self);
     snapshot_status status;
@@ -83,6 +87,8 @@ void store_read(store *s, bool begins);
 void store_created(store *s, instance *inst);
 /* It was removed, and that is on record: its files go. */
 void store_forget(store *s, instance *inst);
+/* At once: nobody was told of it. */
+void store_remove_files(store *s, const char *name, uint64_t id);
 /* The same of the snapshots of an id, whose removal is on record before that LSN. */
 void store_forget_files(store *s, const char *name, uint64_t id, uint64_t lsn);
 

@@ -158,6 +158,9 @@ static void remember(int fd)
         (void)linkat(AT_FDCWD, link, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
     } else if (S_ISDIR(s.st_mode)) {
         shadow_path(path, "names", s.st_ino);
+        if (access(path, F_OK) != 0) {
+            (void)dup(fd); /* stays open, so that its number stays its own when it is removed */
+        }
         const int again = openat(fd, ".", O_RDONLY | O_DIRECTORY);
         DIR *d = fdopendir(again);
         FILE *out = fopen(path, "w");

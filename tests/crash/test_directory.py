@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import random
 import stat
 import subprocess
 import unittest
@@ -50,7 +51,9 @@ class Directory(CrashCase):
         status, _, err = inspect(self.dir, "--check")
         self.assertNotEqual(status, 0)
         self.assertIn(str(server.process.pid), err)
-        self.assertEqual(Client(server.port).ask("GET", "/readyz").status, 200)
+        client = Client(server.port)
+        self.assertEqual(client.ask("GET", "/readyz").status, 200)
+        client.close()
         server.kill()
         self.assertEqual(digests(self.dir)["a"][0], 1)  # the lock went with it
 
@@ -80,6 +83,33 @@ class Directory(CrashCase):
         server.kill()
         self.assertEqual(digests(real)["a"][1], digest)
 
+    def digest(self, server):
+        client = Client(server.port)
+        digest = client.ask("GET", "/v1/optimizers/a/digest").json["digest"]
+        client.close()
+        return digest
+
+    def step(self, server):
+        client = Client(server.port)
+        reply = client.ask("POST", "/v1/optimizers/a/step", {"grads": {"w": [2, 1]}})
+        client.close()
+        self.assertEqual(reply.status, 200, reply)
+        return self.digest(server)
+
+    def test_a_journal_that_is_turned_off_still_counts(self):
+        server = self.start()
+        self.fill(server)
+        digest = self.step(server)
+        server.kill()
+        server = self.start("--journal", "off")
+        self.assertEqual(self.digest(server), digest)
+        digest = self.step(server)
+        server.stop()
+        for options in ((), ("--journal", "off"), ()):
+            server = self.start(*options)
+            self.assertEqual(self.digest(server), digest, options)
+            server.stop()
+
     def test_one_that_cannot_be_written(self):
         server = self.start()
         digest = self.fill(server)
@@ -101,15 +131,16 @@ class Directory(CrashCase):
         server = self.start()
         client = Client(server.port)
         n = 2_000_000
-        body = pack({"w": floats(__import__("random").Random(1), n)}, {"optimizer": "{}"})
+        body = pack({"w": floats(random.Random(1), n)}, {"optimizer": "{}"})
         self.assertEqual(client.ask("PUT", "/v1/optimizers/big", body, SAFETENSORS).status, 201)
         digest = client.ask("GET", "/v1/optimizers/big/digest").json["digest"]
         server.kill()
         said = self.refused("--max-memory", "16M")
         self.assertRegex(said, r"memory|budget")
         server = self.start()
-        self.assertEqual(client.ask and Client(server.port).ask(
-            "POST", "/v1/optimizers/big/snapshot").status, 200)
+        client = Client(server.port)
+        self.assertEqual(client.ask("POST", "/v1/optimizers/big/snapshot").status, 200)
+        client.close()
         server.stop()
         self.assertRegex(self.refused("--max-memory", "16M"), r"memory|budget")
         self.assertEqual(digests(self.dir)["big"][1], digest)

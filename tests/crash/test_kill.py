@@ -1,6 +1,7 @@
 """kill -9 at any moment, under load: what was acknowledged is there after the next start, once, and
 to the bit."""
 
+import os
 import random
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import time
 import unittest
 
 import workload
-from crash_support import BINARY, LONG, SEED, Client, CrashCase, progress
+from crash_support import BINARY, LONG, SEED, Client, CrashCase, progress, wait_until
 
 KILLS = 200 if LONG else 8
 LIVES = 8  # of one data directory
@@ -84,6 +85,49 @@ class Kill(CrashCase):
 
     def test_never(self):
         self.run_lives("never", KILLS // 4, SEED + 2000)
+
+
+class Dropped(CrashCase):
+    """The journal is dropped where nobody needs it any more, and only there."""
+
+    def segments(self):
+        return [n for n in os.listdir(os.path.join(self.dir, "journal")) if n.endswith(".log")]
+
+    def fill(self, actor, busy, segments):
+        """Steps until so many segments have begun."""
+        last = max(self.segments())
+        while segments > 0:
+            actor.take_step(busy)
+            segments -= max(self.segments()) != last
+            last = max(self.segments())
+
+    def test_idle_ones_do_not_hold_it_and_held_gradients_do(self):
+        rng = random.Random(SEED)
+        beside = self.mirror()
+        mirror = workload.Mirror(beside.port)
+        server = self.start("--journal-size", "1M")
+        kept = [workload.Kept("busy", 1_000_000, "plain", rng),
+                workload.Kept("idle", 5, "plain", rng), workload.Kept("held", 5, "buffered", rng)]
+        actor = workload.Actor(server.port, kept, rng)
+        for one in kept:
+            actor.create(one)
+        actor.take_step(kept[1])
+        first = min(self.segments())
+        self.fill(actor, kept[0], 2)
+        wait_until(lambda: min(self.segments()) != first, 10, "a segment that is dropped")
+        actor.take_step(kept[2])
+        needed = max(self.segments())
+        self.fill(actor, kept[0], 2)
+        time.sleep(2.5)
+        self.assertIn(needed, self.segments())
+        server.kill()
+        again = self.start()
+        client = Client(again.port)
+        for one in kept:
+            workload.find_out(self, client, mirror, one, False)
+        for one in actor.clients + [client]:
+            one.close()
+        mirror.close()
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Power(CrashCase):
             time.sleep(0.01)
         if server.process.poll() is None:
             server.process.send_signal(signal.SIGUSR1)
-        self.assertEqual(server.process.wait(120), -signal.SIGKILL)
+        self.assertEqual(server.process.wait(120), -signal.SIGKILL, server.log())
         for actor in actors:
             actor.join(60)
             if actor.failure is not None:

@@ -89,7 +89,10 @@ class Actor(threading.Thread):
         elif chance < 0.985:
             self.random.choice(self.changes())(kept)
         else:
-            self.change(kept, "DELETE", "", None, 204, log=None)
+            self.remove(kept)
+
+    def remove(self, kept):
+        self.change(kept, "DELETE", "", None, 204, log=None)
 
     def changes(self):
         always = [self.patch, self.patch_group, self.put_params, self.save, self.load,
@@ -152,7 +155,8 @@ class Actor(threading.Thread):
         self.note_key(kept, ask, reply)
 
     def note_key(self, kept, ask, reply):
-        kept.keys = kept.keys[-7:] + [(ask, reply.status, reply.headers.get("Adam-Step"))]
+        if reply.status < 300:
+            kept.keys = kept.keys[-7:] + [(ask, reply.status, reply.headers.get("Adam-Step"))]
 
     def sync_step(self, kept):
         asks = (self.step_ask(kept, "a"), self.step_ask(kept, "b"))
@@ -273,13 +277,17 @@ def find_past(case, client, mirror, kept, limit):
     begin = max(i for i, (when, _) in enumerate(kept.past) if i == 0 or when < limit)
     logs = [log for _, log in kept.past[begin:]] + ([kept.pending] if kept.unsure else [])
     lost = len(logs)
+    were = []
     for log in logs:
         lost -= 1
-        if mirror.expected(kept, log) == found:
+        expected = mirror.expected(kept, log)
+        if expected == found:
             break
+        last = log[-1][2][0][:2] if log else None
+        were.append((last, expected and (expected[1]["step"], expected[2])))
     else:
         case.fail(f"{kept.name} is as it never was, or has lost more than it may: {found}, "
-                  f"of {len(logs)} states")
+                  f"not one of {were}, {kept.unsure=}")
     kept.log, kept.unsure, kept.etag, kept.keys = log, False, None, []
     kept.past = [(0, log)]
     kept.step = found[0]["step"] if found is not None else 0
@@ -334,10 +342,11 @@ def find_out(case, client, mirror, kept, retries):
         kept.log, kept.unsure, kept.etag = kept.pending, False, None
     found = state_of(client, kept)
     expected = mirror.expected(kept, kept.log)
+    if kept.unsure:
+        kept.etag = None  # what was not answered may have begun an epoch and changed nothing else
     if kept.unsure and found != expected:
         expected = mirror.expected(kept, kept.pending)
         kept.log = kept.pending
-        kept.etag = None
     case.assertEqual(found, expected, f"{kept.name} is not what was acknowledged, {kept.unsure=}")
     kept.unsure = False
     if found is None:
