@@ -752,6 +752,7 @@ bool store_begin(store *s, uint64_t end, bool anew, char *error, size_t error_si
     if (anew && !put_away(s, error, error_size)) {
         return false;
     }
+    const bool first_log = has_journal(s) && !store_had_journal(s);
     if (has_journal(s)) {
         s->journal = journal_open(store_dir(s), end, (journal_fsync)s->with.config->fsync, error,
                                   error_size);
@@ -766,7 +767,7 @@ bool store_begin(store *s, uint64_t end, bool anew, char *error, size_t error_si
     if (!s->running) {
         (void)snprintf(error, error_size, "no thread for snapshots");
     }
-    if (s->running && anew) {
+    if (s->running && (anew || first_log)) {
         checkpoint(s);
     }
     return s->running;
