@@ -350,7 +350,7 @@ export class RequestError extends AdamdError {
   readonly status: number;
   /** "urn:adamd:problem:shape-mismatch", "about:blank" where no problem document came. */
   readonly type: string;
-  /** The end of `type`: "shape-mismatch". */
+  /** `type` without "urn:adamd:problem:": "shape-mismatch". */
   readonly code: string;
   readonly title: string;
   readonly detail: string;

@@ -29,7 +29,7 @@ const MEMBERS = {
 export class RequestError extends AdamdError {
   constructor(what, { status, problem, text = "", etag = null, retryAfter = null }) {
     const { type = "about:blank", title = "", detail = "" } = problem ?? {};
-    const code = String(type).split(":").pop();
+    const code = String(type).replace("urn:adamd:problem:", "");
     super(`${what}: ${status} ${problem ? code : "without a problem document"}: ` +
       (problem ? detail || title || "no detail came with it" : foreign(status, text)));
     this.status = status;
