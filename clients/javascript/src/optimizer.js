@@ -3,8 +3,8 @@
 import { ConnectionError } from "./errors.js";
 import { parse, withNumbers } from "./events.js";
 import {
-  finite, forJson, forMetadata, json, newGroup, query, randomKey, segment, visible, wholeNumber,
-  wireDtype,
+  finite, forJson, forMetadata, isDots, json, newGroup, query, randomKey, segment, visible,
+  wholeNumber, wireDtype,
 } from "./settings.js";
 import { results } from "./step.js";
 import { Tensor } from "./tensor.js";
@@ -94,6 +94,9 @@ export class Optimizer {
   }
 
   async param(name, { dtype, ...call } = {}) {
+    if (isDots(name)) { // which has no path of its own
+      return (await this.params({ dtype, ...call })).params[name];
+    }
     const path = `${this.#path}/params/${segment(name)}${query({ dtype: wireDtype(dtype) })}`;
     const { tensors } = await this.#wire.tensors("GET", path, call);
     return tensors[name];

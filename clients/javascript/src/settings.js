@@ -41,10 +41,13 @@ export function wireDtype(dtype) {
   return WIRE[dtype];
 }
 
-/** A name as one segment of a path. Dots alone would mean "here" or "above", even as %2E to the
- * URLs of fetch, so that no such name can be asked for. */
+/** Dots alone mean "here" and "above" to the URLs of fetch, as %2E too: there is no path with them
+ * as a name. */
+export const isDots = (name) => name === "." || name === "..";
+
+/** A name as one segment of a path. */
 export function segment(name) {
-  if (typeof name !== "string" || name === "." || name === "..") {
+  if (typeof name !== "string" || isDots(name)) {
     throw new TypeError(`the name ${String(name)} cannot stand in a URL, expected another string`);
   }
   return encodeURIComponent(utf8("the name", name));
@@ -72,8 +75,9 @@ function number(what, value, fits, expected) {
   return String(value);
 }
 
+/** A count, up to 2^53. */
 export const wholeNumber = (what, value) =>
-  number(what, value, Number.isSafeInteger, "a whole number");
+  number(what, value, (n) => Number.isInteger(n) && n <= 2 ** 53, "a whole number");
 export const finite = (what, value) => number(what, value, Number.isFinite, "a finite number");
 
 /** A param group, whose `params` may be a RegExp. */

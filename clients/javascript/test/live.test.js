@@ -84,6 +84,14 @@ test("groups, settings and state", { skip }, async () => {
   assert.deepEqual([shape.code, shape.expectedShape, shape.gotShape], ["shape-mismatch", [1], [1, 2]]);
 });
 
+test("a parameter whose name is no path", { skip }, async () => {
+  const opt = client.optimizer("dots");
+  await opt.create({ "..": [1, 2], ".": new Float64Array([3]) });
+  assert.deepEqual((await opt.param("..")).toArray(), [1, 2]);
+  assert.equal((await opt.param(".", { dtype: "bfloat16" })).dtype, "bfloat16");
+  await assert.rejects(opt.state(".."), /cannot stand in a URL/);
+});
+
 test("state_dict and digest, there and back", { skip }, async () => {
   const [one, two] = [client.optimizer("one"), client.optimizer("two")];
   await one.create(PARAMS);

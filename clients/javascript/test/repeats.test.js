@@ -141,7 +141,7 @@ test("the headers and settings of a step", async (t) => {
   const server = await playing(t, [stepped()]);
   const opt = new Client(`${server.url}/adam/`).optimizer("a b");
   await opt.step(GRADS, {
-    idempotencyKey: "k-1", worker: "w", weight: 0.1, basedOn: 2 ** 53 - 1, ifMatch: '"e1-s1"',
+    idempotencyKey: "k-1", worker: "w", weight: 0.1, basedOn: 2 ** 53, ifMatch: '"e1-s1"',
     paramGroups: [{ lr: 0.5 }, {}], dtype: "bfloat16",
     settings: { grad_scale: 65536, nonfinite: "skip", max_grad_norm: Infinity, norm_type: Infinity,
       clip_value: null, error_if_nonfinite: undefined },
@@ -150,7 +150,7 @@ test("the headers and settings of a step", async (t) => {
   assert.match(request, /^POST \/adam\/v1\/optimizers\/a%20b\/step\?dtype=bf16 HTTP/);
   for (const [name, value] of Object.entries({
     "Idempotency-Key": "k-1", "Adam-Worker": "w", "Adam-Weight": "0.1",
-    "Adam-Based-On": "9007199254740991", "If-Match": '"e1-s1"',
+    "Adam-Based-On": "9007199254740992", "If-Match": '"e1-s1"',
     "Content-Type": "application/vnd.safetensors", Accept: "application/vnd.safetensors",
   })) {
     assert.equal(header(request, name), value);
