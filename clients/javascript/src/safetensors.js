@@ -76,16 +76,21 @@ function withLength(text) {
   return head;
 }
 
-/** The same in one piece, for a file. */
-export function encode(tensors, metadata) {
-  const { parts, length } = encodeParts(tensors, metadata);
-  const file = new Uint8Array(length);
+/** Parts in one piece. */
+export function concat(parts, length) {
+  const whole = new Uint8Array(length);
   let at = 0;
   for (const part of parts) {
-    file.set(part, at);
+    whole.set(part, at);
     at += part.length;
   }
-  return file;
+  return whole;
+}
+
+/** A file in one piece. */
+export function encode(tensors, metadata) {
+  const { parts, length } = encodeParts(tensors, metadata);
+  return concat(parts, length);
 }
 
 function readHeader(bytes) {
