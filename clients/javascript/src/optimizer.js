@@ -2,13 +2,13 @@
 
 import { ConnectionError } from "./errors.js";
 import { parse, withNumbers } from "./events.js";
+import { Backoff, sleep, waitAsked } from "./repeat.js";
 import {
   finite, forJson, forMetadata, isDots, json, newGroup, query, randomKey, segment, visible,
   wholeNumber, wireDtype,
 } from "./settings.js";
 import { results } from "./step.js";
 import { Tensor } from "./tensor.js";
-import { Backoff, sleep, waitAsked } from "./transport.js";
 import { versionOf } from "./wire.js";
 
 const MOMENTS = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];

@@ -1,158 +1,15 @@
 // One request out, one reply in, and again where none came. The only module that knows fetch.
 
-import { AdamdError, ConnectionError, ProtocolError, RequestError, fromReply } from "./errors.js";
+import { bodyOf } from "./body.js";
+import { AdamdError, ConnectionError, ProtocolError, fromReply } from "./errors.js";
 import { explain } from "./explain.js";
-import { concat } from "./safetensors.js";
+import { Backoff, Try, sleep, waitAsked } from "./repeat.js";
 
-const FIRST_WAIT = 100;
-const LONGEST_WAIT = 5000;
-const LONGEST_RETRY_AFTER = 60_000; // ms; a server that is away longer is given up
-const LONGEST_TIMER = 2 ** 31 - 1;
-const PIECE = 1 << 20;
-const SMALL = 1 << 16;
-
-const isNode = typeof process === "object" && process.release?.name === "node" &&
-  typeof Deno === "undefined" && typeof Bun === "undefined";
-
-/** Rejects with the signal's reason when it is aborted. */
-export function sleep(ms, signal) {
-  return new Promise((resolve, reject) => {
-    const stop = () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", stop);
-      resolve();
-    }, Math.min(ms, LONGEST_TIMER));
-    signal?.addEventListener("abort", stop, { once: true });
-  });
-}
-
-/** Waits before repeats: full jitter, so that workers that lost their server together do not come
- * back together. */
-export class Backoff {
-  #limit = FIRST_WAIT;
-
-  next() {
-    const wait = Math.random() * this.#limit;
-    this.#limit = Math.min(this.#limit * 2, LONGEST_WAIT);
-    return wait;
-  }
-
-  reset() {
-    this.#limit = FIRST_WAIT;
-  }
-}
-
-/** The milliseconds to wait at least before the request is sent again; null: it is not. */
-export function waitAsked(error) {
-  if (error instanceof ConnectionError) {
-    return 0;
-  }
-  const after = error instanceof RequestError && error.status === 503 ? error.retryAfter : null;
-  return after !== null && after * 1000 <= LONGEST_RETRY_AFTER ? after * 1000 : null;
-}
+const FIRST_BUFFER = 1 << 16;
 
 /** Seconds; a date, which adamd does not send, is none. */
 function seconds(text) {
   return /^[0-9]{1,9}$/.test(text ?? "") ? Number(text) : null;
-}
-
-/** Cuts what is large and joins what is small, so that a chunk of a stream is about a piece. */
-function* chunks(parts) {
-  let small = [];
-  let size = 0;
-  for (const part of parts) {
-    if (part.length < SMALL) {
-      small.push(part);
-      size += part.length;
-    }
-    if (size && (part.length >= SMALL || size >= PIECE)) {
-      yield concat(small, size);
-      small = [];
-      size = 0;
-    }
-    for (let at = 0; part.length >= SMALL && at < part.length; at += PIECE) {
-      yield part.subarray(at, at + PIECE);
-    }
-  }
-  if (size) {
-    yield concat(small, size);
-  }
-}
-
-/** A body for fetch. Node streams the parts as they are, and can say their length beside a stream;
- * browsers cannot, and gather them in a Blob. What is small is faster in one array. */
-function bodyOf({ parts, length }) {
-  if (length < SMALL) {
-    return { body: concat(parts, length), headers: {} };
-  }
-  if (!isNode) {
-    return { body: new Blob(parts), headers: {} };
-  }
-  const source = chunks(parts);
-  const body = new ReadableStream({
-    pull(controller) {
-      const { value, done } = source.next();
-      if (done) {
-        controller.close();
-      } else {
-        controller.enqueue(value);
-      }
-    },
-  }, { highWaterMark: 0 });
-  return { body, duplex: "half", headers: { "Content-Length": String(length) } };
-}
-
-/** One try: its connection, the caller's signal, and the clock, which starts anew with every part
- * of the reply. */
-class Try {
-  #controller = new AbortController();
-  #timer;
-  #forward;
-
-  constructor({ signal, timeout, ends }) {
-    this.caller = signal;
-    this.timeout = timeout;
-    this.ends = ends;
-    this.#forward = () => this.#controller.abort(signal.reason);
-    signal?.addEventListener("abort", this.#forward, { once: true });
-    this.touch();
-  }
-
-  get signal() {
-    return this.#controller.signal;
-  }
-
-  /** Something came. */
-  touch() {
-    clearTimeout(this.#timer);
-    const left = this.ends - Date.now();
-    const ms = Math.min(this.timeout, left);
-    if (ms === Infinity) {
-      return;
-    }
-    const text = left <= this.timeout
-      ? "the call's deadline is over"
-      : `nothing came for ${this.timeout} ms: the server is slow or hangs; a larger timeout may help`;
-    this.#timer = setTimeout(() => {
-      this.late = text;
-      this.#controller.abort(new Error(text));
-    }, Math.min(Math.max(ms, 0), LONGEST_TIMER));
-  }
-
-  /** Over: nothing is aborted any more. */
-  done() {
-    clearTimeout(this.#timer);
-    this.caller?.removeEventListener("abort", this.#forward);
-  }
-
-  /** Lets go of the connection too. */
-  drop() {
-    this.done();
-    this.#controller.abort();
-  }
 }
 
 /** How many bytes the body has, where that can be known: not of one that was packed on its way,
@@ -282,7 +139,7 @@ export class Transport {
     if (length !== null && length > maxReply) {
       throw new ProtocolError(`${what}: a reply of ${length} bytes, expected at most ${maxReply}`);
     }
-    let body = buffer(what, length ?? (response.body ? SMALL : 0));
+    let body = buffer(what, length ?? (response.body ? FIRST_BUFFER : 0));
     let at = 0;
     const reader = response.body?.getReader();
     for (let got = await reader?.read(); got && !got.done; got = await reader.read()) {

@@ -11,6 +11,37 @@ const ARRAYS = {
 const GRADIENTS = ["grad_scale", "nonfinite", "max_grad_norm", "norm_type", "error_if_nonfinite",
   "clip_value"];
 
+// The options that each call has; those of a creation are the server's to know.
+const OPTIONS = {
+  step: ["key", "worker", "weight", "based_on", "if_match", "minimal", "dtype", "param_groups",
+    ...GRADIENTS],
+  params: ["dtype", "wait", "if_none_match"],
+  param: ["param", "dtype"],
+  events: ["last_event_id", "take"],
+  configure: ["changes"],
+  param_groups: ["data"],
+  add_param_group: ["group"],
+  patch_param_group: ["index", "changes"],
+  state: ["param", "data"],
+  put_state_dict: ["load"],
+  history: ["last"],
+  changes: ["last"],
+  remove_worker: ["worker"],
+  rollback: ["step"],
+  fork: ["name", "step"],
+  list: ["prefix", "page"],
+  client: ["url", "retries", "timeout_ms", "deadline_ms"],
+};
+
+/** What this client does not have of a call. */
+function unknown({ op, options = {} }) {
+  if (op !== "client" && !(op in SERVER) && !(op in OPTIMIZER)) {
+    return op;
+  }
+  const known = op === "create" ? Object.keys(options) : OPTIONS[op] ?? [];
+  return Object.keys(options).find((name) => !known.includes(name));
+}
+
 function tensor({ dtype, shape, hex }) {
   const bytes = Uint8Array.from(Buffer.from(hex, "hex"));
   return new Tensor(new ARRAYS[dtype](bytes.buffer), shape, dtype);
@@ -99,7 +130,7 @@ const OPTIMIZER = {
   digest: (opt) => as("digest", opt.digest()),
   history: (opt, { options }) => as("history", opt.history(options)),
   changes: (opt, { options }) => as("changes", opt.changes(options)),
-  workers: (opt) => opt.workers(),
+  workers: (opt) => opt.workers(), // {workers, gone}
   remove_worker: (opt, { options }) => nothing(opt.removeWorker(options.worker)),
   round: (opt) => as("round", opt.round()),
   drop_round: (opt) => nothing(opt.dropRound()),
@@ -134,6 +165,10 @@ function refused(error) {
 let client;
 
 async function answer(call) {
+  const missing = unknown(call);
+  if (missing !== undefined) {
+    return { unknown: missing };
+  }
   try {
     if (call.op === "client") {
       client = connect(call.options);
@@ -142,10 +177,7 @@ async function answer(call) {
     if (call.op in SERVER) {
       return { ok: await SERVER[call.op](client, call.options ?? {}) };
     }
-    if (call.op in OPTIMIZER) {
-      return { ok: await OPTIMIZER[call.op](client.optimizer(call.optimizer), call) };
-    }
-    return { unknown: call.op };
+    return { ok: await OPTIMIZER[call.op](client.optimizer(call.optimizer), call) };
   } catch (error) {
     if (!(error instanceof AdamdError)) {
       throw error;
