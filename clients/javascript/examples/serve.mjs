@@ -1,5 +1,5 @@
-// Serves train.html, and hands everything else on to adamd: a page may only ask its own origin, since
-// adamd sends no CORS headers.
+// Serves train.html, and hands everything else on to adamd: a page may only ask its own origin,
+// since adamd sends no CORS headers.
 //
 //     node examples/serve.mjs [--port 8080] [--adamd http://127.0.0.1:2326]
 

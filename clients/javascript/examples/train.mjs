@@ -1,6 +1,6 @@
-// A small network that learns to read digits: 64 pixels, one hidden layer, ten classes. The gradients
-// are computed here, in plain JavaScript, the steps taken by adamd. The page and Node run this same
-// module; it knows neither.
+// A small network that learns to read digits: 64 pixels, one hidden layer, ten classes. The
+// gradients are computed here, in plain JavaScript, the steps taken by adamd. The page and Node run
+// this same module; it knows neither.
 
 import { Tensor } from "adamd";
 
@@ -13,7 +13,8 @@ const HELD_OUT = 5; // every fifth row is for the test
 export function load(text) {
   const rows = text.trim().split("\n").map((line) => {
     const numbers = line.split(",").map(Number);
-    return { pixels: Float32Array.from(numbers.slice(0, PIXELS), (n) => n / 16), label: numbers[PIXELS] };
+    const pixels = Float32Array.from(numbers.slice(0, PIXELS), (n) => n / 16);
+    return { pixels, label: numbers[PIXELS] };
   });
   return {
     training: rows.filter((_, i) => i % HELD_OUT !== HELD_OUT - 1),
@@ -22,9 +23,11 @@ export function load(text) {
 }
 
 function initial() {
-  const weight = (out, inputs) => new Tensor(
-    Float32Array.from({ length: out * inputs }, () => (Math.random() * 2 - 1) * Math.sqrt(6 / inputs)),
-    [out, inputs]);
+  const weight = (out, inputs) => {
+    const bound = Math.sqrt(6 / inputs);
+    const draw = () => (Math.random() * 2 - 1) * bound;
+    return new Tensor(Float32Array.from({ length: out * inputs }, draw), [out, inputs]);
+  };
   return {
     "hidden.weight": weight(HIDDEN, PIXELS),
     "hidden.bias": new Float32Array(HIDDEN),
@@ -92,13 +95,14 @@ function gradients(params, rows) {
 
 /** Trains for so many steps; `onStep` is told of each. Gives the parameters and how many of the
  * digits that were held out they read. */
-export async function train(client, name, { training, heldOut }, { steps = 300, onStep, signal } = {}) {
+export async function train(client, name, { training, heldOut }, options = {}) {
+  const { steps = 300, onStep, signal } = options;
+  const draw = () => training[Math.floor(Math.random() * training.length)];
   const opt = client.optimizer(name);
   await opt.create(initial(), { defaults: { lr: 0.01 } }, { signal });
   let { params } = await opt.params({ signal });
   for (let step = 1; step <= steps; step++) {
-    const batch = Array.from({ length: 32 }, () => training[Math.floor(Math.random() * training.length)]);
-    const { loss, grads } = gradients(params, batch);
+    const { loss, grads } = gradients(params, Array.from({ length: 32 }, draw));
     ({ params } = await opt.step(grads, { signal }));
     await onStep?.({ step, loss, params });
   }

@@ -33,7 +33,8 @@ function baseOf(url) {
 function checked(options) {
   for (const [name, value] of Object.entries(options)) {
     if (name !== "fetch" && !Object.hasOwn(DEFAULTS, name)) {
-      throw new TypeError(`there is no option '${name}': ${Object.keys(DEFAULTS).join(", ")}, fetch`);
+      const known = [...Object.keys(DEFAULTS), "fetch"];
+      throw new TypeError(`there is no option '${name}', expected one of ${known.join(", ")}`);
     }
     if (name !== "fetch" && !(typeof value === "number" && value >= 0)) {
       throw new TypeError(`${name} is ${String(value)}, expected a number of 0 or more`);

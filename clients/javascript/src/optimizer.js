@@ -112,7 +112,8 @@ export class Optimizer {
 
   async addParamGroup(params, options = {}, call) {
     const metadata = { param_group: json(options) };
-    await this.#wire.send("POST", `${this.#path}/param_groups`, call, { tensors: params, metadata });
+    const path = `${this.#path}/param_groups`;
+    await this.#wire.send("POST", path, call, { tensors: params, metadata });
   }
 
   patchParamGroup(index, changes, call) {

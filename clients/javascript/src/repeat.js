@@ -77,7 +77,8 @@ export class Try {
     }
     const text = left <= this.timeout
       ? "the call's deadline is over"
-      : `nothing came for ${this.timeout} ms: the server is slow or hangs; a larger timeout may help`;
+      : `nothing came for ${this.timeout} ms: the server is slow or hangs; ` +
+        "a larger timeout may help";
     this.#timer = setTimeout(() => {
       this.late = text;
       this.#controller.abort(new Error(text));

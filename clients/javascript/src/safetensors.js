@@ -139,7 +139,8 @@ function readEntry(name, said) {
 
 function checkCovered(entries, length) {
   let at = 0;
-  for (const { name, begin, end } of [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
+  const order = [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end);
+  for (const { name, begin, end } of order) {
     if (begin !== at) {
       throw new FormatError(`safetensors: tensor '${name}' begins at ${begin}, expected ${at}`);
     }

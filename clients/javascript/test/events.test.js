@@ -1,4 +1,4 @@
-// Streams of events: cut anywhere, resumed, refused. Against replies played back, and a real server.
+// Streams of events: cut anywhere, resumed, refused. Against replies played back, and a server.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -36,7 +36,8 @@ async function all(events) {
 }
 
 test("events in pieces of any size", async (t) => {
-  const data = JSON.stringify({ grad_norm: "NaN", worker: "é", param_groups: [{ clip_coef: "Infinity" }] });
+  const record = { grad_norm: "NaN", worker: "é", param_groups: [{ clip_coef: "Infinity" }] };
+  const data = JSON.stringify(record);
   const text = `: hello\n\nretry: 3000\n\nid: 4\nevent: step\ndata: ${data}\n\n: heartbeat\n\n` +
     `event: gap\r\ndata:{\r\ndata: }\r\n\r\n${REMOVED}`;
   for (const size of [1, 2, 17, 1000]) {

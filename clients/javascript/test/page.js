@@ -1,5 +1,5 @@
-// Opens train.html, presses the button and prints what the page says in the end: node's engine with a
-// browser's globals alone, and as much of a document as the page asks for. For examples.test.js.
+// Opens train.html, presses the button and prints what the page says in the end: node's engine with
+// a browser's globals alone, and as much of a document as the page asks for. For examples.test.js.
 
 import vm from "node:vm";
 
@@ -21,8 +21,8 @@ const document = {
 const location = { href: url, origin: new URL(url).origin };
 const context = vm.createContext({
   document, location, fetch: (what, options) => fetch(new URL(what, url), options),
-  AbortController, AbortSignal, Blob, ReadableStream, TextDecoder, TextEncoder, URL, URLSearchParams,
-  clearTimeout, setTimeout, crypto: globalThis.crypto ?? (await import("node:crypto")).webcrypto,
+  AbortController, AbortSignal, Blob, ReadableStream, TextDecoder, TextEncoder, URL,
+  URLSearchParams, clearTimeout, setTimeout, crypto: globalThis.crypto ?? (await import("node:crypto")).webcrypto,
 });
 
 const html = await (await fetch(url)).text();

@@ -108,7 +108,8 @@ test("the end of patience: retries, the deadline, the signal", async (t) => {
   await assert.rejects(opt.summary({ signal: AbortSignal.abort("enough") }), (e) => e === "enough");
   assert.ok(Date.now() - began < 5000);
   const gone = await playing(t, [problem("503 x", {}, ["Retry-After: 50"])]);
-  const waiting = new Client(gone.url).optimizer("x").step(GRADS, { signal: AbortSignal.timeout(50) });
+  const waiting = new Client(gone.url).optimizer("x")
+    .step(GRADS, { signal: AbortSignal.timeout(50) });
   await assert.rejects(waiting, { name: "TimeoutError" });
 });
 
@@ -208,7 +209,8 @@ test("problems, with all their members, and what is none", async (t) => {
     [code, title, param, index, expectedShape, gotShape, limitBytes, position, error.header, step,
       worker, have, quorum, basedOn, maxStaleness, etag],
     ["brand-new", "T", "w", 3, [2], [3], 5, 6, "H", 7, "a", 1, 2, 4, 8, '"e1-s1"']);
-  assert.match((await caught()).message, /404 without a problem document: 'gone Not here': .*proxy/);
+  assert.match((await caught()).message,
+    /404 without a problem document: 'gone Not here': .*proxy/);
   assert.match((await caught()).message, /500 without/);
   const last = await caught();
   assert.deepEqual([last.code, last.type, last.members], ["about:blank", "about:blank", {}]);
@@ -216,7 +218,8 @@ test("problems, with all their members, and what is none", async (t) => {
 
 test("304, the limit of a reply, and a wait that is not too slow", async (t) => {
   const small = { maxReply: 50 };
-  const kept = Buffer.from('HTTP/1.1 304 Not Modified\r\nETag: "e1-s1"\r\nContent-Length: 70\r\n\r\n');
+  const kept =
+    Buffer.from('HTTP/1.1 304 Not Modified\r\nETag: "e1-s1"\r\nContent-Length: 70\r\n\r\n');
   const server = await playing(t, [kept, reply("200 OK", "[]", { length: 51 })]);
   const opt = new Client(server.url, small).optimizer("x");
   assert.equal(await opt.params({ ifNoneMatch: '"e1-s1"', wait: 30 }), null);
