@@ -9,7 +9,8 @@ const WORDS = {
   UND_ERR_CONNECT_TIMEOUT: "the host does not answer: check the address, or a firewall",
   ETIMEDOUT: "the host does not answer: check the address, or a firewall",
   ECONNRESET: "the connection was reset before the whole reply came",
-  EPIPE: "the connection was closed while the request was sent",
+  EPIPE: "the connection was closed while the request was sent, as it is where a body is over the " +
+    "server's --max-body",
   UND_ERR_SOCKET: "the connection was closed before the whole reply came",
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: "the connection ended within the reply",
   HPE_INVALID_EOF_STATE: "the connection ended within the reply",

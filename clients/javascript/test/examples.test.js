@@ -1,5 +1,5 @@
-// The examples: the module in Node, and the page by way of its server, in an engine that has nothing
-// of Node but what browsers have, too.
+// The examples: the module in Node, and the page by way of its server, in an engine that has
+// nothing of Node but what browsers have, too.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -19,10 +19,11 @@ const document = {
   },
 };
 const location = { href: url, origin: new URL(url).origin };
+const crypto = globalThis.crypto ?? (await import("node:crypto")).webcrypto; // none in Node 18
 const context = vm.createContext({
   document, location, fetch: (what, options) => fetch(new URL(what, url), options),
   AbortController, AbortSignal, Blob, ReadableStream, TextDecoder, TextEncoder, URL,
-  URLSearchParams, clearTimeout, setTimeout, crypto: globalThis.crypto ?? (await import("node:crypto")).webcrypto,
+  URLSearchParams, clearTimeout, crypto, setTimeout,
 });
 
 const html = await (await fetch(url)).text();
