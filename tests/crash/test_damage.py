@@ -13,7 +13,7 @@ import unittest
 from crash_support import (LONG, SAFETENSORS, Client, CrashCase, NoStart, digests, floats, inspect,
                            lines_of, pack, progress)
 
-OFTEN = 1 if LONG else 37  # each such byte is flipped
+OFTEN = 1 if LONG else 61  # each such byte is flipped
 RECORD = 64
 
 

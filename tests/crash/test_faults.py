@@ -15,7 +15,7 @@ import workload
 from crash_support import (GONE, LONG, SEED, Client, CrashCase, NoStart, Server, progress, wait_until)
 
 FAULTY = os.environ.get("ADAMD_FAULTY")
-STEP = 1 if LONG else 9  # each such call fails
+STEP = 1 if LONG else 19  # each such call fails
 WRITES, SYNCS, NAMES, MEMORY, LENGTHS = 1, 2, 4, 8, 16
 ALWAYS = 1 << 30
 
