@@ -48,7 +48,8 @@ class Power(CrashCase):
         self.assertEqual(server.process.wait(120), -signal.SIGKILL, server.log())
         for actor in actors:
             actor.join(60)
-            if actor.failure is not None:
+            # one that reads files while they are made what is left of them sees damage
+            if actor.failure is not None and "disk-failed" not in str(actor.failure):
                 raise actor.failure
         shutil.rmtree(shadow)
 
