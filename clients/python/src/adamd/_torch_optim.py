@@ -24,7 +24,7 @@ _BITS = {4: torch.int32, 8: torch.int64}
 _URL = "http://127.0.0.1:2326"
 
 Options = Dict[str, Any]
-Fill = Tuple[str, str]
+
 
 
 def _plain(value: Any) -> Any:
@@ -272,7 +272,7 @@ class Served(torch.optim.Optimizer):
         self._remember(params)
 
 
-Lr = Union[float, "torch.Tensor"]
+
 
 
 class Adam(Served, torch.optim.Adam):
