@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -26,19 +26,9 @@ _URL = "http://127.0.0.1:2326"
 Options = Dict[str, Any]
 
 
-
-def _plain(value: Any) -> Any:
-    """A number that torch may have as a tensor of one element, which it steps with as a number."""
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
-        return value.item()
-    return value
-
-
 def _options(group: Mapping[str, Any], index: int) -> Options:
     """The hyperparameters of a group; keys that are not torch's are the caller's own business."""
     own = {key: value for key, value in group.items() if key in _torch_dict.KNOWN}
-    own["lr"] = _plain(own["lr"])
-    own["betas"] = [_plain(beta) for beta in own["betas"]]
     options = _torch_dict.options_of(own, f"param group {index}")
     return {key: options[key] for key in _torch_dict.STEPPED}
 
@@ -270,9 +260,6 @@ class Served(torch.optim.Optimizer):
         self.handle.load_state_dict(state, "everything")
         self._sent = [_options(group, i) for i, group in enumerate(self.param_groups)]
         self._remember(params)
-
-
-
 
 
 class Adam(Served, torch.optim.Adam):
