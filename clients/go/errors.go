@@ -60,7 +60,7 @@ func (p *Problem) Error() string {
 	if text == "" {
 		text = p.Title
 	}
-	return fmt.Sprintf("adamd: %s %s: %d %s: %s", p.Method, p.Path, p.Status, p.Code, text)
+	return fmt.Sprintf("adamd: %s %s: %d %s: %s", p.Method, p.Path, p.Status, string(p.Code), text)
 }
 
 // Is tells whether the target is this problem's code.

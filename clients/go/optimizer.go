@@ -96,8 +96,9 @@ func (o *Optimizer) Create(ctx context.Context, params Tensors, options ...Creat
 }
 
 // CreateFrom makes the optimizer of a safetensors file: its tensors are the initial values, and
-// __metadata__.optimizer the options. The reader is asked for its length; one that does not know it
-// is read into memory first.
+// __metadata__.optimizer the options. The server refuses other metadata, such as the "format" or
+// "step" of files that were made for something else: ReadSafetensors and Create take those. The
+// reader is asked for its length; one that does not know it is read into memory first.
 func (o *Optimizer) CreateFrom(ctx context.Context, file io.Reader) (*Summary, error) {
 	r, err := o.send("PUT", "").withStream(file)
 	return ask[Summary](ctx, o, r, err)
@@ -193,13 +194,14 @@ func (o *Optimizer) PutParams(ctx context.Context, params Tensors) error {
 	return o.run(ctx, r, err)
 }
 
-// PutParamsFrom is PutParams with the tensors of a safetensors file, read as in CreateFrom.
+// PutParamsFrom is PutParams with a safetensors file without metadata, read as in CreateFrom.
 func (o *Optimizer) PutParamsFrom(ctx context.Context, file io.Reader) error {
 	r, err := o.send("PUT", "/params").withStream(file)
 	return o.run(ctx, r, err)
 }
 
-// WriteParams writes all parameters as a safetensors file, as WriteStateDict does.
+// WriteParams writes all parameters as a safetensors file, as WriteStateDict does. Its metadata has
+// their step.
 func (o *Optimizer) WriteParams(ctx context.Context, w io.Writer, as ...TypeOption) error {
 	return o.stream(ctx, o.get("/params"+query(typeQuery(as))), w)
 }

@@ -247,8 +247,15 @@ func (x *exchange) fillRequest(message *http.Request) {
 	}
 	message.Header.Set("Content-Type", r.contentType)
 	message.ContentLength = x.body.length
-	// Without GetBody, so that net/http does not repeat it by itself: that is repeat's to decide.
 	message.Body = x.body
+	if r.key() == "" && r.stream == nil {
+		// net/http calls this where it wrote nothing, to an old connection that turned out to be
+		// dead. A request with a key it would send again in other cases too, which is repeat's to do.
+		message.GetBody = func() (io.ReadCloser, error) {
+			x.body = newOutgoing(r, x.touch)
+			return x.body, nil
+		}
+	}
 	if x.body.length > askFirst {
 		message.Header.Set("Expect", "100-continue")
 	}
