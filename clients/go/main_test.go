@@ -25,14 +25,19 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(m.Run())
 	}
-	server, err := startServer(binary)
+	directory, err := os.MkdirTemp("", "adamd-go-")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	server, err := startServer(binary, "--data-dir", directory, "--heartbeat", "1")
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
 	TestURL = server.url
 	code := m.Run()
-	if err := server.stop(); err != nil {
+	if err := firstOf(server.stop(), os.RemoveAll(directory)); err != nil {
 		fmt.Println("adamd, stopped:", err)
 		code = 1
 	}
@@ -40,17 +45,12 @@ func TestMain(m *testing.M) {
 }
 
 type realServer struct {
-	command   *exec.Cmd
-	url       string
-	directory string
+	command *exec.Cmd
+	url     string
 }
 
-func startServer(binary string) (*realServer, error) {
-	directory, err := os.MkdirTemp("", "adamd-go-")
-	if err != nil {
-		return nil, err
-	}
-	command := exec.Command(binary, "--port", "0", "--data-dir", directory, "--heartbeat", "1", "--log-level", "error")
+func startServer(binary string, options ...string) (*realServer, error) {
+	command := exec.Command(binary, append([]string{"--port", "0", "--log-level", "error"}, options...)...)
 	command.Stderr = os.Stderr
 	out, err := command.StdoutPipe()
 	if err != nil {
@@ -59,20 +59,19 @@ func startServer(binary string) (*realServer, error) {
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	_, url, ok := strings.Cut(strings.TrimSpace(line), " listening on ")
+	said, err := bufio.NewReader(out).ReadString('\n')
+	_, url, ok := strings.Cut(strings.TrimSpace(said), " listening on ")
 	if err != nil || !ok {
-		return nil, fmt.Errorf("%s said %q, expected \"adamd ... listening on\"", binary, line)
+		return nil, fmt.Errorf("%s said %q, expected \"adamd ... listening on\"", binary, said)
 	}
-	return &realServer{command, url, directory}, nil
+	return &realServer{command, url}, nil
 }
 
 func (s *realServer) stop() error {
-	err := s.command.Process.Signal(syscall.SIGTERM)
-	if err == nil {
-		err = s.command.Wait()
+	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
 	}
-	return firstOf(err, os.RemoveAll(s.directory))
+	return s.command.Wait()
 }
 
 // live is a client of the real server, and a handle on an optimizer of the test's own.

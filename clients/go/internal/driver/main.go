@@ -81,6 +81,9 @@ func (d *driver) answer(line string) object {
 	if err := decoder.Decode(&c); err != nil {
 		return object{"error": object{"kind": "argument", "message": fmt.Sprintf("the line %q: %v", line, err)}}
 	}
+	if name := unknownOption(&c); name != "" {
+		return object{"unknown": c.Op + ": " + name}
+	}
 	result, err := d.run(&c)
 	switch {
 	case err == errUnknown:
