@@ -1,0 +1,4 @@
+package adamd
+
+// TestURL is that of the real server, for the examples; empty without one.
+var TestURL string

@@ -1,0 +1,3 @@
+module github.com/adamd/adamd/clients/go
+
+go 1.19
