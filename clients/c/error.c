@@ -90,8 +90,62 @@ adamd_status adamdc_error_refused(adamd_error *error, const char *what, long htt
         copy_text(error->body, sizeof error->body, body, length);
         read_problem(error, body, length);
     }
-    const char *text =
-        error->detail[0] != '\0' ? error->detail : "no problem document came with it";
+    const char *text = error->detail[0] != '\0'
+                           ? error->detail
+                           : "no problem document came with it, so it is not adamd that answered; "
+                             "check the URL, and the proxy if there is one before it";
     (void)snprintf(error->message, sizeof error->message, "%s: %ld: %s", what, http_status, text);
     return ADAMD_REFUSED;
+}
+
+const char *adamd_error_code(const adamd_error *error)
+{
+    static const char prefix[] = "urn:adamd:problem:";
+    size_t n = sizeof prefix - 1;
+    return strncmp(error->type, prefix, n) == 0 ? error->type + n : "";
+}
+
+/* A value's text: decoded where it is a string. False where it is malformed or does not fit. */
+static bool take_value(adamdc_json *json, adamdc_buffer *text, char *value, size_t size)
+{
+    adamdc_json first = *json;
+    if (adamdc_json_peek(&first, '"')) {
+        if (!adamdc_json_string(json, text) || text->length >= size) {
+            return false;
+        }
+        memcpy(value, text->data, text->length + 1);
+        return true;
+    }
+    while (json->at < json->end && strchr(" \t\r\n", *json->at) != NULL && *json->at != '\0') {
+        json->at++;
+    }
+    const char *start = json->at;
+    if (!adamdc_json_skip(json) || (size_t)(json->at - start) >= size) {
+        return false;
+    }
+    memcpy(value, start, (size_t)(json->at - start));
+    value[json->at - start] = '\0';
+    return true;
+}
+
+bool adamd_error_member(const adamd_error *error, const char *member, char *value, size_t size)
+{
+    size_t length = strlen(error->body);
+    adamdc_json json = {.start = error->body, .at = error->body, .end = error->body + length};
+    adamdc_buffer text = {.limit = length};
+    bool found = false;
+    bool more = size > 0 && adamdc_json_take(&json, '{');
+    if (size > 0) {
+        value[0] = '\0';
+    }
+    while (more && !found) {
+        more = adamdc_json_string(&json, &text) && adamdc_json_take(&json, ':');
+        if (more && strcmp(text.data, member) == 0) {
+            found = take_value(&json, &text, value, size);
+            break;
+        }
+        more = more && adamdc_json_skip(&json) && adamdc_json_peek(&json, ',');
+    }
+    adamdc_buffer_free(&text);
+    return found;
 }
