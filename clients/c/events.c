@@ -138,6 +138,9 @@ static bool follow(stream *in, adamd_status *status, adamd_error *error)
     in->progress = false;
     transfer->headers = headers;
     *status = adamdc_transfer_run(transfer, error);
+    if (*status == ADAMD_OK && transfer->status == 200 && !in->begun) {
+        begin(in);
+    }
     if (in->stop || in->removed) {
         *status = ADAMD_OK;
         return false;
