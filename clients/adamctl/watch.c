@@ -19,7 +19,7 @@ typedef struct watch {
     bool live;
     uint64_t left; /* events to go */
     double norms[LONGEST_SPARKLINE];
-    double times[RATE_STEPS]; /* when each of the last steps came */
+    double times[RATE_STEPS]; /* when each of the last steps was, by the server */
     uint64_t seen;
 } watch;
 
@@ -31,11 +31,19 @@ static void on_interrupt(int number)
     interrupted = 1;
 }
 
-static double now(void)
+/* Seconds of the "2026-11-24T18:20:00.123Z" that the server gave a step; 0 where it is no such. */
+static double time_of(const cJSON *step)
 {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    struct tm t = {0};
+    double fraction = 0;
+    const char *rest = strptime(ctl_text_of(step, "time"), "%Y-%m-%dT%H:%M:%S", &t);
+    if (rest == NULL) {
+        return 0;
+    }
+    if (*rest == '.') {
+        fraction = strtod(rest, NULL);
+    }
+    return (double)timegm(&t) + fraction;
 }
 
 static size_t columns(void)
@@ -100,7 +108,7 @@ static void print_step(watch *w, const adamd_event *event, const cJSON *step)
     (void)norm_of(step, "param_norm", param);
     (void)norm_of(step, "update_norm", update);
     w->norms[w->seen % LONGEST_SPARKLINE] = norm;
-    w->times[w->seen % RATE_STEPS] = now();
+    w->times[w->seen % RATE_STEPS] = time_of(step);
     w->seen++;
     int used = snprintf(line, sizeof line, "step %.0f%s  %.1f/s  grad %s  param %s  update %s  ",
                         ctl_number_of(step, "step"),

@@ -51,5 +51,8 @@ TXT
 "$work/project/build/static" "$url" by-find-package-static
 
 # What is seen from outside is what the headers name.
-! nm -D --defined-only "$library/libadamd_client.so" | grep adamdc_
+if nm -D --defined-only "$library/libadamd_client.so" | grep adamdc_; then
+	echo "the client's own functions are seen from outside" >&2
+	exit 1
+fi
 readelf -d "$library/libadamd_client.so" | grep -q 'SONAME.*libadamd_client.so.0'
