@@ -9,7 +9,7 @@ from test_transport import GRADS, reply, stepped
 import numpy as np
 import adamd
 from adamd import _safetensors as st
-from adamd import _transport
+from adamd import _repeats
 
 BUSY = "503 Service Unavailable"
 
@@ -25,9 +25,9 @@ def busy(*lines: str) -> bytes:
 class Repeats(unittest.TestCase):
     def setUp(self) -> None:
         self.waits: list = []
-        real = _transport.time.sleep
-        self.addCleanup(setattr, _transport.time, "sleep", real)
-        _transport.time.sleep = self.waits.append
+        real = _repeats.time.sleep
+        self.addCleanup(setattr, _repeats.time, "sleep", real)
+        _repeats.time.sleep = self.waits.append
 
     def step(self, server: Canned, **options: int) -> adamd.StepResult:
         with adamd.Client(server.url, timeout=5, **options) as client:

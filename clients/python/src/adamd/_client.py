@@ -25,7 +25,9 @@ class Client:
     where no whole reply came (not reached, cut off, too slow) and after 503 with Retry-After; never
     after another reply. The waits before are random, of up to 0.1 s at first, which doubles to 5 s.
     A step's repeats carry the Idempotency-Key of the first, so that it is taken once. What else
-    changes something is sent once.
+    changes something is sent once. `deadline` is in seconds, for one whole call with its repeats
+    and their waits; None for no limit. A wait that was asked for (params(wait=)) comes on top, and
+    events() have none.
     """
 
     def __init__(
@@ -36,8 +38,11 @@ class Client:
         connect_timeout: float = 10.0,
         max_reply: int = 8 << 30,
         max_retries: int = 8,
+        deadline: Optional[float] = None,
     ):
-        self._transport = Transport(url, timeout, connect_timeout, max_reply, max_retries)
+        self._transport = Transport(
+            url, timeout, connect_timeout, max_reply, max_retries, deadline
+        )
 
     def close(self) -> None:
         """Closes the connections."""
@@ -53,6 +58,17 @@ class Client:
         """What the server is: name, version, kernel."""
         described: Json = self._json("GET", "/")
         return described
+
+    def livez(self) -> Json:
+        """Whether the process answers, also while it drains: {"status": "ok"}, or an exception."""
+        alive: Json = self._json("GET", "/livez")
+        return alive
+
+    def readyz(self) -> Json:
+        """Whether it takes requests: {"status": "ok"}. Like all that reads it is asked again while
+        the server says 503, so this waits for one that starts (adamd.Unavailable in the end)."""
+        ready: Json = self._json("GET", "/readyz")
+        return ready
 
     def optimizer(self, name: str) -> "Optimizer":
         """A handle on the optimizer of this name, whether it exists yet or not. Sends nothing."""
@@ -97,9 +113,17 @@ class Client:
         except ValueError as error:
             raise _errors.ProtocolError(f"{method} {path}: not JSON: {error}") from None
 
-    def _events(self, path: str, headers: Dict[str, str]) -> Iterator[_events.Event]:
-        pieces = self._transport.stream(path, "text/event-stream", headers)
-        return _events.parse(pieces, self._transport.max_reply)
+    def _events(self, path: str, last: Optional[int]) -> Iterator[_events.Event]:
+        repeats = self._transport.stream_repeats()
+
+        def connect(last: Optional[int]) -> "tuple[Optional[str], Iterator[bytes]]":
+            headers = {} if last is None else {"Last-Event-ID": str(last)}
+            return self._transport.stream(path, "text/event-stream", headers, repeats)
+
+        etag, pieces = connect(last)
+        if last is None and etag is not None:  # where a stream begins that breaks before its first
+            last = int(etag.rstrip('"').rpartition("s")[2])
+        return _events.resumed(connect, pieces, last, repeats, self._transport.max_reply)
 
     def _tensors(self, method: str, path: str, **options: Any) -> "tuple[Reply, Arrays, Json]":
         reply = self._request(method, path, accept=_SAFETENSORS, **options)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from . import _errors
+from ._repeats import Repeats
 
 _NORMS = ("grad_norm", "param_norm", "update_norm", "clip_coef")
 
@@ -60,6 +61,29 @@ def parse(pieces: Iterable[bytes], limit: int) -> Iterator[Event]:
             if "data" in fields:
                 yield _event(fields)
             fields = {}
+
+
+Connect = Callable[[Optional[int]], Tuple[Optional[str], Iterator[bytes]]]
+
+
+def resumed(
+    connect: Connect, pieces: Iterator[bytes], last: Optional[int], repeats: Repeats, limit: int
+) -> Iterator[Event]:
+    """The events of a stream, and, where it ends or breaks without "removed", of the next one, that
+    `connect` makes behind the last event that was whole."""
+    while True:
+        try:
+            for event in parse(pieces, limit):
+                repeats.renew()
+                last = last if event.id is None else event.id
+                yield event
+                if event.name == "removed":
+                    return
+            broken = _errors.ConnectionError("the stream of events ended")
+        except _errors.ConnectionError as error:
+            broken = error
+        repeats.wait(broken)
+        pieces = connect(last)[1]
 
 
 def _event(fields: Dict[str, str]) -> Event:

@@ -300,11 +300,11 @@ class Optimizer:
 
     def events(self, last_event_id: Optional[int] = None) -> Iterator[_events.Event]:
         """Steps as they come, from the next one on or, with the id of the last event that was seen,
-        from the one after it. Ends when the optimizer is removed (the last event is "removed") or
-        the server stops; close() ends it from this side. Nothing is resumed by itself: after a
-        ConnectionError, or an end without "removed", call it again with the last id."""
-        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
-        return self._client._events(self._path + "/events", headers)
+        from the one after it. Where the stream breaks or ends, it goes on behind the last event, on
+        a new connection, as often in a row as the client repeats (then ConnectionError); a "gap"
+        tells of steps that are no longer there. Ends after "removed", which says that the optimizer
+        was; close() ends it from this side."""
+        return self._client._events(self._path + "/events", last_event_id)
 
     def workers(self) -> List[Json]:
         """Who has sent gradients, by name: "steps", "last_seen", "staleness", "nonfinite",
@@ -326,6 +326,24 @@ class Optimizer:
         """Drops the gradients that the round holds; those who wait for it get a Conflict,
         "round-ended"."""
         self._client._request("DELETE", self._path + "/round")
+
+    def snapshot(self) -> Json:
+        """Writes a snapshot now, on a server with a data directory, and returns when it is on disk:
+        {"step", "lsn"}, lsn being the place in the journal that it stands for."""
+        return self._posted("/snapshot", None)
+
+    def rollback(self, step: int) -> Json:
+        """Makes it what it was at that step, to the bit, and returns the summary. The epoch changes;
+        gradients that are held are dropped."""
+        return self._posted("/rollback", {"step": operator.index(step)})
+
+    def fork(self, name: str, step: Optional[int] = None) -> Json:
+        """Makes another optimizer of this one as it is, or was at `step`, and returns the other's
+        summary."""
+        asked: Json = {"name": name}
+        if step is not None:
+            asked["step"] = operator.index(step)
+        return self._posted("/fork", asked)
 
     def summary(self) -> Json:
         """Algorithm, step, counts, bytes, defaults, settings."""
@@ -357,6 +375,11 @@ class Optimizer:
 
     def _send_json(self, method: str, rest: str, value: Any) -> Reply:
         return self._client._request(method, self._path + rest, body=_bodies.json_body(value))
+
+    def _posted(self, rest: str, value: Optional[Json]) -> Json:
+        body = None if value is None else _bodies.json_body(value)
+        reply: Json = self._client._json("POST", self._path + rest, body=body)
+        return reply
 
     def _send_tensors(
         self,

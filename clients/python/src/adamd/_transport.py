@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import http.client
-import random
 import re
-import time
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
 import urllib3
 
 from . import _errors
+from ._repeats import Repeats
 from ._safetensors import Encoded
 
 _PIECE = 1 << 20
 """Bytes read at once: urllib3 copies what it reads, so a piece should stay in the cache."""
 
+_SMALL_PIECE = 1 << 14
+"""With a deadline, which is looked at between pieces."""
 
-_TRANSPORT_ERRORS = (urllib3.exceptions.HTTPError, OSError)
+_T = TypeVar("_T")
+
+
+_TRANSPORT_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 _NOT_SENT = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
-
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
-_LONGEST_RETRY_AFTER = 60
-"""Seconds; a server that is away longer is given up."""
-
-# Full jitter, so that workers that lost their server together do not come back together; nor those
-# whose scripts all begin with random.seed(0).
-_random = random.SystemRandom()
 
 
 def _failure(what: str, error: Exception) -> _errors.ConnectionError:
@@ -43,14 +39,6 @@ def _failure(what: str, error: Exception) -> _errors.ConnectionError:
 def _seconds(text: str) -> Optional[int]:
     """A Retry-After in seconds; a date, which adamd does not send, is none."""
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
-
-
-def _wait_asked(error: Union[_errors.ConnectionError, _errors.Unavailable]) -> Optional[int]:
-    """The seconds to wait at least before the request is sent again; None: it is not."""
-    if isinstance(error, _errors.ConnectionError):
-        return 0
-    after = error.retry_after
-    return after if after is not None and after <= _LONGEST_RETRY_AFTER else None
 
 
 def _media_type(headers: Mapping[str, str]) -> str:
@@ -117,6 +105,7 @@ class Transport:
         connect_timeout: float,
         max_reply: int,
         max_retries: int,
+        deadline: Optional[float] = None,
     ):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -126,6 +115,7 @@ class Transport:
         self._base = parts.path.rstrip("/")
         self.max_reply = max_reply
         self._max_retries = max_retries
+        self._deadline = deadline
         self._connect_timeout = connect_timeout
         self._read_timeout = timeout
         self._url = f"{parts.scheme}://{parts.netloc}"
@@ -149,35 +139,57 @@ class Transport:
         that reads, or has an Idempotency-Key, is sent again where no whole reply came and after 503
         with Retry-After. Raises RequestError for a status of 300 and above but 304, ConnectionError
         where no whole reply came."""
-        repeats = method in ("GET", "HEAD") or "Idempotency-Key" in headers
-        left = self._max_retries if repeats else 0
-        limit = _FIRST_WAIT
+        repeats = self._repeats(method in ("GET", "HEAD") or "Idempotency-Key" in headers, wait)
+
+        def once() -> Reply:
+            what, response = self._send(method, path, headers, body, repeats, wait)
+            return self._whole(method, path, what, response, repeats)
+
+        return self._until(repeats, once)
+
+    def _repeats(self, repeats: bool, wait: float = 0) -> Repeats:
+        deadline = None if self._deadline is None else self._deadline + wait
+        return Repeats(self._max_retries if repeats else 0, deadline)
+
+    @staticmethod
+    def _until(repeats: Repeats, once: Callable[[], _T]) -> _T:
         while True:
             try:
-                what, response = self._send(method, path, headers, body, wait)
-                return self._whole(method, path, what, response)
+                return once()
             except (_errors.ConnectionError, _errors.Unavailable) as error:
-                at_least = _wait_asked(error)
-                if left <= 0 or at_least is None:
-                    raise
-            left -= 1
-            time.sleep(at_least + _random.uniform(0, limit))
-            limit = min(limit * 2, _LONGEST_WAIT)
+                repeats.wait(error)
 
-    def stream(self, path: str, media_type: str, headers: Dict[str, str]) -> Iterator[bytes]:
-        """Sends one GET, and gives its reply in pieces as they come. Raises as `request` does: at
-        once what the server refuses, and later what happens to the connection."""
-        what, response = self._send("GET", path, {"Accept": media_type, **headers}, None)
-        if response.status != 200 or _media_type(response.headers) != media_type:
-            reply = self._whole("GET", path, what, response)
-            raise _errors.ProtocolError(
-                f"{what}: {reply.status} with type {reply.media_type!r}, expected {media_type}"
-            )
-        return self._pieces(what, response)
+    def stream(
+        self, path: str, media_type: str, headers: Dict[str, str], repeats: Optional[Repeats] = None
+    ) -> Tuple[Optional[str], Iterator[bytes]]:
+        """Sends one GET, and gives the ETag of its reply, and its pieces as they come. Raises, and
+        repeats, as `request` does until the reply begins; what happens later to the connection is
+        raised by the pieces. A stream has no deadline."""
+        repeats = repeats or self.stream_repeats()
+
+        def once() -> Tuple[Optional[str], Iterator[bytes]]:
+            what, response = self._send("GET", path, {"Accept": media_type, **headers}, None, repeats)
+            if response.status != 200 or _media_type(response.headers) != media_type:
+                reply = self._whole("GET", path, what, response, repeats)
+                raise _errors.ProtocolError(
+                    f"{what}: {reply.status} with type {reply.media_type!r}, expected {media_type}"
+                )
+            return response.headers.get("ETag"), self._pieces(what, response)
+
+        return self._until(repeats, once)
+
+    def stream_repeats(self) -> Repeats:
+        return Repeats(self._max_retries, None)
 
     def _pieces(self, what: str, response: Any) -> Iterator[bytes]:
+        # What is there, not what fills a piece; urllib3 has that from 2.1 on alone.
+        read = response.read1 if hasattr(response, "read1") else response._fp.read1
         try:
-            yield from response.stream(_PIECE, decode_content=False)
+            while True:
+                piece = read(_PIECE)
+                if not piece:
+                    return
+                yield piece
         except _TRANSPORT_ERRORS as error:
             raise _failure(what, error) from error
         finally:
@@ -189,6 +201,7 @@ class Transport:
         path: str,
         headers: Dict[str, str],
         body: Optional[Encoded],
+        repeats: Repeats,
         wait: float = 0,
     ) -> Tuple[str, Any]:
         headers = {"User-Agent": "adamd-python", **headers}
@@ -199,7 +212,8 @@ class Transport:
         parts: Any = iter(body.parts) if body is not None else None
         read = self._read_timeout
         timeout = urllib3.Timeout(
-            connect=self._connect_timeout, read=read + wait if read is not None else None
+            connect=repeats.cap(self._connect_timeout),
+            read=repeats.cap(read + wait if read is not None else None),
         )
         try:
             return what, self._pool.urlopen(
@@ -216,9 +230,12 @@ class Transport:
         except _TRANSPORT_ERRORS as error:
             raise _failure(what, error) from error
 
-    def _whole(self, method: str, path: str, what: str, response: Any) -> Reply:
+    def _whole(
+        self, method: str, path: str, what: str, response: Any, repeats: Repeats
+    ) -> Reply:
         try:
-            reply = Reply(response.status, response.headers, self._read(method, what, response))
+            body = self._read(method, what, response, repeats)
+            reply = Reply(response.status, response.headers, body)
         except BaseException as error:
             response.close()  # what is left of the reply must not meet the next request
             if isinstance(error, _TRANSPORT_ERRORS):
@@ -231,7 +248,9 @@ class Transport:
             raise _errors.from_reply(f"{method} {path}", reply.status, text, reply.etag, after)
         return reply
 
-    def _read(self, method: str, what: str, response: Any) -> "np.ndarray[Any, Any]":
+    def _read(
+        self, method: str, what: str, response: Any, repeats: Repeats
+    ) -> "np.ndarray[Any, Any]":
         length = response.headers.get("Content-Length")
         if method == "HEAD" or response.status == 304:  # the length is that of another GET's body
             length = "0"
@@ -246,8 +265,11 @@ class Transport:
             response.read()  # ends the reply; the connection takes no other request before
         view = body.data
         at = 0
+        piece = _PIECE if repeats.seconds() is None else _SMALL_PIECE
         while at < len(view):
-            got = response.readinto(view[at : at + _PIECE])
+            if repeats.seconds() == 0:
+                raise TimeoutError(f"the deadline came after {at} of {len(view)} bytes of the reply")
+            got = response.readinto(view[at : at + piece])
             if not got:
                 # An OSError: told as what urllib3 itself raises where a reply is cut off.
                 raise ConnectionResetError(
