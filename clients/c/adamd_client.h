@@ -57,6 +57,7 @@ typedef struct adamd_error {
     adamd_status status;
     int curl_code;      /* CURLcode of a transport error, else 0 */
     long http_status;   /* of the reply, 0 where there was none */
+    long retry_after;   /* REFUSED: seconds of the reply's Retry-After, -1: it does not say */
     char message[1536]; /* the whole story in one line, for a person */
     char type[128];     /* REFUSED: the problem's `type`, "urn:adamd:problem:..." */
     char detail[1024];  /* REFUSED: the problem's `detail` */
@@ -123,6 +124,10 @@ void adamd_close(adamd_client *client);
  * its next call. */
 const char *adamd_last_etag(const adamd_client *client);
 
+/* The JSON that came with the client's last call where that has no place for it: of adamd_create,
+ * the summary. "" where none came. The client's, until its next call. */
+const char *adamd_last_json(const adamd_client *client);
+
 /* --- optimizers ------------------------------------------------------------------------------ */
 
 /* Errors of all of these: INVALID_ARGUMENT, NO_MEMORY, TRANSPORT, REFUSED, BAD_REPLY. */
@@ -158,6 +163,9 @@ typedef struct adamd_step_options {
                           gradients were computed on */
     bool has_based_on;
     bool minimal; /* take the step, send no parameters back */
+    /* The type of all parameters on their way back, "f32", "f64", "bf16" or "f16"; NULL: as
+     * `params_out` has them. */
+    const char *dtype;
 } adamd_step_options;
 
 /* What a step did. */
@@ -212,14 +220,16 @@ adamd_status adamd_get_params(adamd_client *client, const char *name, const adam
 adamd_status adamd_put_params(adamd_client *client, const char *name, const adamd_tensor *params,
                               size_t n, adamd_error *error);
 
-/* Receives one parameter, named, with its dtype (or a 16-bit one) and shape. */
-adamd_status adamd_get_param(adamd_client *client, const char *name, const adamd_tensor *param,
-                             adamd_error *error);
+/* Receives one parameter, named, with its shape and its dtype, a 16-bit one, or the one that
+ * `dtype`
+ * ("f32", "f64", "bf16", "f16"; may be NULL) asks for. */
+adamd_status adamd_get_param(adamd_client *client, const char *name, const char *dtype,
+                             const adamd_tensor *param, adamd_error *error);
 
 /* Waits for other parameters than those of `etag` (with its quotes, as adamd_last_etag), for
- * `seconds` (1 to 300) at most, and receives them as adamd_get_params does. *changed says whether
- * they came; where they did not, nothing was written. `etag` NULL: waits for the next step, and
- * receives the parameters at the end of the wait in any case. `step` may be NULL. */
+ * `seconds` (300 at most; 0: does not wait) and receives them as adamd_get_params does. *changed
+ * says whether they came; where they did not, nothing was written. `etag` NULL: waits for the next
+ * step, and receives the parameters at the end of the wait in any case. `step` may be NULL. */
 adamd_status adamd_wait_params(adamd_client *client, const char *name, const char *etag,
                                unsigned seconds, const adamd_tensor *params, size_t n,
                                bool *changed, uint64_t *step, adamd_error *error);

@@ -60,7 +60,7 @@ static adamd_status finish(adamdc_transfer *transfer, bool not_modified, adamd_e
     }
     if (transfer->status < 200 || transfer->status > 299) {
         const adamdc_buffer *body = transfer->body;
-        return adamdc_error_refused(error, what, transfer->status,
+        return adamdc_error_refused(error, what, transfer->status, transfer->retry_after,
                                     body->length > 0 ? body->data : "", body->length);
     }
     if (transfer->scatter == NULL) {
@@ -71,7 +71,8 @@ static adamd_status finish(adamdc_transfer *transfer, bool not_modified, adamd_e
                                 transfer->status);
     }
     adamd_status status = adamdc_scatter_finish(transfer->scatter, error);
-    transfer->broken = status != ADAMD_OK; /* a reply that does not say its length was cut off */
+    /* What was to say its end itself was cut off. */
+    transfer->broken = status != ADAMD_OK && !transfer->says_its_end;
     return status;
 }
 
@@ -126,6 +127,7 @@ adamd_status adamdc_run_begin(adamdc_run *run, adamdc_transfer *transfer, const 
     if (status == ADAMD_OK && call->receives) {
         status = adamdc_tensors_check("tensors to receive", call->into, call->n_into, error);
     }
+    transfer->client->reply.length = 0;
     transfer->body = transfer->body != NULL ? transfer->body : &transfer->client->reply;
     adamdc_retry_begin(&run->retry, &transfer->client->options, call->repeats);
     return status;

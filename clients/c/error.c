@@ -23,6 +23,7 @@ adamd_status adamdc_error_set(adamd_error *error, adamd_status status, const cha
         return status;
     }
     memset(error, 0, sizeof *error);
+    error->retry_after = -1;
     error->status = status;
     va_list args;
     va_start(args, format);
@@ -78,7 +79,7 @@ static void read_problem(adamd_error *error, const char *body, size_t length)
 }
 
 adamd_status adamdc_error_refused(adamd_error *error, const char *what, long http_status,
-                                  const char *body, size_t length)
+                                  long retry_after, const char *body, size_t length)
 {
     if (error == NULL) {
         return ADAMD_REFUSED;
@@ -86,12 +87,16 @@ adamd_status adamdc_error_refused(adamd_error *error, const char *what, long htt
     memset(error, 0, sizeof *error);
     error->status = ADAMD_REFUSED;
     error->http_status = http_status;
+    error->retry_after = retry_after;
     if (length > 0) {
         copy_text(error->body, sizeof error->body, body, length);
         read_problem(error, body, length);
     }
-    const char *text = error->detail[0] != '\0'
-                           ? error->detail
+    char title[256];
+    bool titled = adamd_error_member(error, "title", title, sizeof title);
+    const char *text = error->detail[0] != '\0' ? error->detail
+                       : titled
+                           ? title
                            : "no problem document came with it, so it is not adamd that answered; "
                              "check the URL, and the proxy if there is one before it";
     (void)snprintf(error->message, sizeof error->message, "%s: %ld: %s", what, http_status, text);

@@ -147,8 +147,9 @@ static bool follow(stream *in, adamd_status *status, adamd_error *error)
     }
     if (*status == ADAMD_OK && transfer->status != 200) {
         const adamdc_buffer *body = transfer->body;
-        *status = adamdc_error_refused(error, transfer->path, transfer->status,
-                                       body->length > 0 ? body->data : "", body->length);
+        *status =
+            adamdc_error_refused(error, transfer->path, transfer->status, transfer->retry_after,
+                                 body->length > 0 ? body->data : "", body->length);
         return transfer->status == 503 && transfer->retry_after >= 0;
     }
     if (*status == ADAMD_OK) {

@@ -21,7 +21,7 @@ adamd_status adamdc_error_no_memory(adamd_error *error, size_t bytes);
 
 /* Fills `error` from a reply that is not a success. `what` is "METHOD path". */
 adamd_status adamdc_error_refused(adamd_error *error, const char *what, long http_status,
-                                  const char *body, size_t length);
+                                  long retry_after, const char *body, size_t length);
 
 /* --- buffer.c -------------------------------------------------------------------------------- */
 
@@ -55,10 +55,15 @@ bool adamdc_json_peek(adamdc_json *json, char c);
 bool adamdc_json_string(adamdc_json *json, adamdc_buffer *out);
 /* A whole number without sign, fraction or exponent. */
 bool adamdc_json_uint64(adamdc_json *json, uint64_t *value);
+/* Whether the text is one value and nothing else. */
+bool adamdc_json_valid(const char *text, size_t length);
 /* Any value. */
 bool adamdc_json_skip(adamdc_json *json);
 /* Nothing but white space to the end. */
 bool adamdc_json_end(adamdc_json *json);
+
+/* The shortest digits that read back to the same number, with a point whatever the locale. */
+void adamdc_number_text(locale_t c_locale, double value, char text[32]);
 
 /* Appends `text` as a JSON string with its quotes. */
 adamd_status adamdc_json_quote(adamdc_buffer *out, const char *text);
@@ -180,9 +185,10 @@ typedef struct adamdc_transfer {
     unsigned patience_s;   /* beyond the client's for a stall: the server may wait as long */
 
     long status;
-    bool broken;      /* no whole reply came, for a reason that may be gone the next time */
-    bool replayed;    /* the reply has Idempotent-Replayed: true */
-    long retry_after; /* seconds, -1: the reply does not say */
+    bool broken;       /* no whole reply came, for a reason that may be gone the next time */
+    bool replayed;     /* the reply has Idempotent-Replayed: true */
+    bool says_its_end; /* by a length or in chunks, so that libcurl would notice a cut */
+    long retry_after;  /* seconds, -1: the reply does not say */
     bool continued;
     long new_connections;
     uint64_t sent;
@@ -349,10 +355,11 @@ void adamdc_step_metadata_make(const adamd_client *client, const adamd_step_opti
 adamd_status adamdc_path(const adamd_client *client, const char *name, const char *rest,
                          char path[ADAMDC_MAX_PATH], adamd_error *error);
 
-/* The same, of a call that receives parameters in the types of `into` (NULL: it does not). */
+/* The same, of a call that receives parameters as `dtype` ("f32"), or, where that is NULL, in the
+ * types of `into` (NULL: it does not). */
 adamd_status adamdc_receiving_path(const adamd_client *client, const char *name, const char *rest,
-                                   const adamd_tensor *into, size_t n, char path[ADAMDC_MAX_PATH],
-                                   adamd_error *error);
+                                   const char *dtype, const adamd_tensor *into, size_t n,
+                                   char path[ADAMDC_MAX_PATH], adamd_error *error);
 
 /* "/v1/optimizers/{name}{before}{segment}{after}", the segment encoded; it may be a parameter's
  * name. */
@@ -387,6 +394,10 @@ bool adamdc_etag_parse(const char *etag, uint64_t *epoch, uint64_t *step);
 adamd_status adamdc_step_result(const adamdc_step *step, adamd_result *result, adamd_error *error);
 
 /* --- text.c ---------------------------------------------------------------------------------- */
+
+/* BAD_REPLY where a reply is not JSON. */
+adamd_status adamdc_check_json(const adamdc_buffer *text, const char *method, const char *path,
+                               adamd_error *error);
 
 /* A call whose body, NULL or JSON, and reply are text. GETs are repeated. `json` NULL: the reply is
  * passed over; else on success *json is the caller's, terminated, on an error NULL. */

@@ -22,7 +22,8 @@ adamd_status adamd_create(adamd_client *client, const char *name, const char *op
                         .n_send = n,
                         .metadata = &metadata,
                         .n_metadata = optimizer_json != NULL};
-    return adamdc_call_run(&transfer, &call, NULL, error);
+    status = adamdc_call_run(&transfer, &call, NULL, error);
+    return status == ADAMD_OK ? adamdc_check_json(&client->reply, "PUT", path, error) : status;
 }
 
 /* Runs a transfer that receives all parameters. */
@@ -45,7 +46,8 @@ adamd_status adamd_get_params(adamd_client *client, const char *name, const adam
                               size_t n, uint64_t *step, adamd_error *error)
 {
     char path[ADAMDC_MAX_PATH];
-    adamd_status status = adamdc_receiving_path(client, name, "/params", params, n, path, error);
+    adamd_status status =
+        adamdc_receiving_path(client, name, "/params", NULL, params, n, path, error);
     if (status != ADAMD_OK) {
         return status;
     }
@@ -57,16 +59,19 @@ adamd_status adamd_get_params(adamd_client *client, const char *name, const adam
     return receive_params(&transfer, &call, &changed, step, error);
 }
 
-adamd_status adamd_get_param(adamd_client *client, const char *name, const adamd_tensor *param,
-                             adamd_error *error)
+adamd_status adamd_get_param(adamd_client *client, const char *name, const char *dtype,
+                             const adamd_tensor *param, adamd_error *error)
 {
     static const char *const headers[] = {"Accept: " ADAMDC_SAFETENSORS, NULL};
     if (param == NULL) {
         return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT, "adamd_get_param without a tensor");
     }
-    const char *query = param->dtype == ADAMD_BFLOAT16  ? "?dtype=bf16"
-                        : param->dtype == ADAMD_FLOAT16 ? "?dtype=f16"
-                                                        : "";
+    dtype = dtype != NULL                    ? dtype
+            : param->dtype == ADAMD_BFLOAT16 ? "bf16"
+            : param->dtype == ADAMD_FLOAT16  ? "f16"
+                                             : "";
+    char query[24];
+    (void)snprintf(query, sizeof query, dtype[0] != '\0' ? "?dtype=%s" : "%s", dtype);
     char path[ADAMDC_LONG_PATH];
     adamd_status status =
         adamdc_path_with(client, name, "/params/", param->name, query, path, error);
@@ -88,18 +93,21 @@ adamd_status adamd_wait_params(adamd_client *client, const char *name, const cha
     char line[ADAMD_MAX_ETAG + 32];
     changed = changed != NULL ? changed : &ignored;
     *changed = false;
-    if (seconds < 1 || seconds > 300 || (etag != NULL && strlen(etag) >= ADAMD_MAX_ETAG)) {
+    if (seconds > 300 || (etag != NULL && strlen(etag) >= ADAMD_MAX_ETAG)) {
         return adamdc_error_set(
             error, ADAMD_INVALID_ARGUMENT,
-            "adamd_wait_params: expected 1 to 300 seconds, and an ETag or NULL");
+            "adamd_wait_params: expected at most 300 seconds, and an ETag or NULL");
     }
-    adamd_status status = adamdc_receiving_path(client, name, "/params", params, n, path, error);
+    adamd_status status =
+        adamdc_receiving_path(client, name, "/params", NULL, params, n, path, error);
     if (status != ADAMD_OK) {
         return status;
     }
     size_t used = strlen(path);
-    (void)snprintf(path + used, sizeof path - used, "%cwait=%u",
-                   strchr(path, '?') == NULL ? '?' : '&', seconds);
+    if (seconds > 0) {
+        (void)snprintf(path + used, sizeof path - used, "%cwait=%u",
+                       strchr(path, '?') == NULL ? '?' : '&', seconds);
+    }
     (void)snprintf(line, sizeof line, "If-None-Match: %s", etag != NULL ? etag : "");
     const char *headers[] = {"Accept: " ADAMDC_SAFETENSORS, etag != NULL ? line : NULL, NULL};
     adamdc_transfer transfer = {

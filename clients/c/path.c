@@ -37,11 +37,17 @@ static const char *dtype_query(const adamd_tensor *into, size_t n)
 }
 
 adamd_status adamdc_receiving_path(const adamd_client *client, const char *name, const char *rest,
-                                   const adamd_tensor *into, size_t n, char path[ADAMDC_MAX_PATH],
-                                   adamd_error *error)
+                                   const char *dtype, const adamd_tensor *into, size_t n,
+                                   char path[ADAMDC_MAX_PATH], adamd_error *error)
 {
-    char whole[32];
-    const char *query = dtype_query(into, n);
+    char whole[48];
+    char asked[24] = "";
+    if (dtype != NULL && strlen(dtype) > 4) {
+        return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
+                                "dtype '%.32s', expected f32, f64, bf16 or f16", dtype);
+    }
+    (void)snprintf(asked, sizeof asked, "?dtype=%s", dtype != NULL ? dtype : "");
+    const char *query = dtype != NULL ? asked : dtype_query(into, n);
     if (query == NULL) {
         return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
                                 "tensors to receive: expected the parameters' own dtypes, or all "

@@ -61,10 +61,12 @@ adamd_status adamdc_step_make(adamd_client *client, const char *name, const adam
     static const adamd_step_options no_options;
     options = options != NULL ? options : &no_options;
     const adamd_tensor *into = options->minimal ? NULL : params_out;
-    adamd_status status = adamdc_receiving_path(client, name, "/step", into, n, step->path, error);
-    status = status == ADAMD_OK
-                 ? adamdc_receiving_path(client, name, "/params", into, n, step->into_path, error)
-                 : status;
+    const char *dtype = options->minimal ? NULL : options->dtype;
+    adamd_status status =
+        adamdc_receiving_path(client, name, "/step", dtype, into, n, step->path, error);
+    status = status == ADAMD_OK ? adamdc_receiving_path(client, name, "/params", dtype, into, n,
+                                                        step->into_path, error)
+                                : status;
     if (status == ADAMD_OK && (grads == NULL || (params_out == NULL && !options->minimal))) {
         status = adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
                                   "adamd_step: expected gradients, and params_out or minimal");

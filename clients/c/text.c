@@ -4,6 +4,19 @@
 #include <stdio.h>
 #include <string.h>
 
+adamd_status adamdc_check_json(const adamdc_buffer *text, const char *method, const char *path,
+                               adamd_error *error)
+{
+    if (text->length > 0 && adamdc_json_valid(text->data, text->length)) {
+        return ADAMD_OK;
+    }
+    return adamdc_error_set(
+        error, ADAMD_BAD_REPLY,
+        "%s %s: the reply is %s, expected JSON; check the URL, and the proxy if "
+        "there is one before the server",
+        method, path, text->length == 0 ? "empty" : "something else");
+}
+
 adamd_status adamdc_text(adamd_client *client, const char *method, const char *path,
                          const char *body, char **json, size_t *length, adamd_error *error)
 {
@@ -26,8 +39,8 @@ adamd_status adamdc_text(adamd_client *client, const char *method, const char *p
                                 .body = &text};
     adamdc_call call = {.repeats = strcmp(method, "GET") == 0};
     adamd_status status = adamdc_call_run(&transfer, &call, NULL, error);
-    if (status == ADAMD_OK && json != NULL && text.length == 0) {
-        status = adamdc_error_set(error, ADAMD_BAD_REPLY, "%s %s: an empty reply", method, path);
+    if (status == ADAMD_OK && json != NULL) {
+        status = adamdc_check_json(&text, method, path, error);
     }
     if (status != ADAMD_OK || json == NULL) {
         adamdc_buffer_free(&text);

@@ -112,6 +112,7 @@ static void begin_reply(adamdc_transfer *transfer, const char *line, size_t leng
     }
     transfer->client->etag[0] = '\0';
     transfer->safetensors_reply = false;
+    transfer->says_its_end = false;
     transfer->replayed = false;
     transfer->retry_after = -1;
     transfer->interim = length >= 10 && line[9] == '1';
@@ -149,6 +150,9 @@ static size_t on_header(char *line, size_t size, size_t count, void *context)
         transfer->safetensors_reply =
             media_type_is(value, value_length, "application/vnd.safetensors") ||
             media_type_is(value, value_length, "application/octet-stream");
+    } else if (name_is(line, name_length, "content-length") ||
+               name_is(line, name_length, "transfer-encoding")) {
+        transfer->says_its_end = true;
     } else if (name_is(line, name_length, "idempotent-replayed")) {
         transfer->replayed = value_length == 4 && strncasecmp(value, "true", 4) == 0;
     } else if (name_is(line, name_length, "retry-after") && value_length > 0) {

@@ -83,14 +83,14 @@ static void check_reading(adamd_client *client)
     CHECK_TEXT(adamd_round(client, "a", &json, &length, &error), "\"mode\"");
     float one[3];
     adamd_tensor tensor = {"n/w", ADAMD_FLOAT32, 1, {3}, one};
-    CHECK_STATUS(adamd_get_param(client, "a", &tensor, &error), ADAMD_OK, &error);
+    CHECK_STATUS(adamd_get_param(client, "a", NULL, &tensor, &error), ADAMD_OK, &error);
     CHECK(one[0] > 0.4F && one[0] < 0.6F);
     uint16_t half[3];
     adamd_tensor narrow = {"n/w", ADAMD_BFLOAT16, 1, {3}, half};
-    CHECK_STATUS(adamd_get_param(client, "a", &narrow, &error), ADAMD_OK, &error);
+    CHECK_STATUS(adamd_get_param(client, "a", NULL, &narrow, &error), ADAMD_OK, &error);
     CHECK(half[0] == 0x3f00);
     CHECK_STATUS(adamd_summary(client, "a", NULL, NULL, &error), ADAMD_INVALID_ARGUMENT, &error);
-    CHECK_STATUS(adamd_get_param(client, "a", &(adamd_tensor){.name = ""}, &error),
+    CHECK_STATUS(adamd_get_param(client, "a", NULL, &(adamd_tensor){.name = ""}, &error),
                  ADAMD_INVALID_ARGUMENT, &error);
 }
 
