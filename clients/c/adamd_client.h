@@ -24,6 +24,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define ADAMD_MAX_RANK    8      /* dimensions of a tensor */
 #define ADAMD_MAX_NAME    512    /* bytes of a tensor's name, UTF-8, without its terminator */
@@ -38,7 +39,8 @@ extern "C" {
     X(TRANSPORT, "no whole reply came from the server")           \
     X(REFUSED, "the server refused the request; nothing changed") \
     X(BAD_REPLY, "the reply is not what the protocol says")       \
-    X(TOO_LARGE, "the reply is over the client's limit")
+    X(TOO_LARGE, "the reply is over the client's limit")          \
+    X(FILE, "a file could not be read or written")
 
 typedef enum adamd_status {
 #define X(name, text) ADAMD_##name,
@@ -55,11 +57,21 @@ typedef struct adamd_error {
     adamd_status status;
     int curl_code;      /* CURLcode of a transport error, else 0 */
     long http_status;   /* of the reply, 0 where there was none */
+    long retry_after;   /* REFUSED: seconds of the reply's Retry-After, -1: it does not say */
     char message[1536]; /* the whole story in one line, for a person */
     char type[128];     /* REFUSED: the problem's `type`, "urn:adamd:problem:..." */
     char detail[1024];  /* REFUSED: the problem's `detail` */
     char body[4096];    /* REFUSED: the reply's body as it came (application/problem+json) */
 } adamd_error;
+
+/* The code of a refusal, "shape-mismatch": what stands behind "urn:adamd:problem:" in `type`; ""
+ * where there is none. A later server may have codes that docs/protocol.md does not name yet. */
+const char *adamd_error_code(const adamd_error *error);
+
+/* One member of the problem document in `body` ("param", "index", "expected_shape", "limit_bytes",
+ * "worker", "step", ...) into `value` (of `size` bytes): a string decoded, anything else as its
+ * JSON text. False, with "" in it, where there is no such member or it does not fit. */
+bool adamd_error_member(const adamd_error *error, const char *member, char *value, size_t size);
 
 /* Parameters are FLOAT32 or FLOAT64. Gradients may be of any type and are converted to their
  * parameter's; a new optimizer's parameters may be, too, of which the 16-bit ones become FLOAT32.
@@ -112,6 +124,10 @@ void adamd_close(adamd_client *client);
  * its next call. */
 const char *adamd_last_etag(const adamd_client *client);
 
+/* The JSON that came with the client's last call where that has no place for it: of adamd_create,
+ * the summary. "" where none came. The client's, until its next call. */
+const char *adamd_last_json(const adamd_client *client);
+
 /* --- optimizers ------------------------------------------------------------------------------ */
 
 /* Errors of all of these: INVALID_ARGUMENT, NO_MEMORY, TRANSPORT, REFUSED, BAD_REPLY. */
@@ -147,6 +163,9 @@ typedef struct adamd_step_options {
                           gradients were computed on */
     bool has_based_on;
     bool minimal; /* take the step, send no parameters back */
+    /* The type of all parameters on their way back, "f32", "f64", "bf16" or "f16"; NULL: as
+     * `params_out` has them. */
+    const char *dtype;
 } adamd_step_options;
 
 /* What a step did. */
@@ -201,14 +220,19 @@ adamd_status adamd_get_params(adamd_client *client, const char *name, const adam
 adamd_status adamd_put_params(adamd_client *client, const char *name, const adamd_tensor *params,
                               size_t n, adamd_error *error);
 
-/* The optimizer's param_groups as JSON text. `data` is "all", "none", or NULL: where a parameter
- * has at most 1000 elements. On success *json is the caller's, terminated, to be given to free();
- * `length` may be NULL. On an error *json is NULL; TOO_LARGE over options.max_reply. */
-adamd_status adamd_param_groups(adamd_client *client, const char *name, const char *data,
-                                char **json, size_t *length, adamd_error *error);
+/* Receives one parameter, named, with its shape and its dtype, a 16-bit one, or the one that
+ * `dtype`
+ * ("f32", "f64", "bf16", "f16"; may be NULL) asks for. */
+adamd_status adamd_get_param(adamd_client *client, const char *name, const char *dtype,
+                             const adamd_tensor *param, adamd_error *error);
 
-/* Removes the optimizer. */
-adamd_status adamd_delete(adamd_client *client, const char *name, adamd_error *error);
+/* Waits for other parameters than those of `etag` (with its quotes, as adamd_last_etag), for
+ * `seconds` (300 at most; 0: does not wait) and receives them as adamd_get_params does. *changed
+ * says whether they came; where they did not, nothing was written. `etag` NULL: waits for the next
+ * step, and receives the parameters at the end of the wait in any case. `step` may be NULL. */
+adamd_status adamd_wait_params(adamd_client *client, const char *name, const char *etag,
+                               unsigned seconds, const adamd_tensor *params, size_t n,
+                               bool *changed, uint64_t *step, adamd_error *error);
 
 /* --- any request ----------------------------------------------------------------------------- */
 
@@ -256,29 +280,13 @@ void adamd_response_free(adamd_response *response);
  * False, with `out` as it was, where it does not fit. */
 bool adamd_path_append(char *out, size_t size, const char *text);
 
-/* --- safetensors in one piece, for tests and tools ------------------------------------------- */
-
-typedef struct adamd_metadata {
-    const char *key, *value;
-} adamd_metadata;
-
-/* A whole safetensors file. On success *bytes is the caller's, to be given to free(); on an error
- * it is NULL. Errors: INVALID_ARGUMENT, NO_MEMORY. */
-adamd_status adamd_safetensors_pack(const adamd_tensor *tensors, size_t n,
-                                    const adamd_metadata *metadata, size_t n_metadata,
-                                    unsigned char **bytes, size_t *length, adamd_error *error);
-
-/* Copies the tensors of a safetensors file into `tensors`, which must name all of them, with their
- * dtypes and shapes. Errors: INVALID_ARGUMENT, NO_MEMORY, BAD_REPLY. */
-adamd_status adamd_safetensors_unpack(const void *bytes, size_t length, const adamd_tensor *tensors,
-                                      size_t n, adamd_error *error);
-
-/* The text of one member of a file's __metadata__ into `value` (of `size` bytes). False, with "" in
- * it, where the file is malformed, has no such member, or the text does not fit. */
-bool adamd_safetensors_metadata(const void *bytes, size_t length, const char *key, char *value,
-                                size_t size);
-
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
+
+#include "adamd_calls.h"
+#include "adamd_files.h"
+#include "adamd_multi.h"
+
 #endif

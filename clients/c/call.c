@@ -51,13 +51,16 @@ static adamd_status make_body(adamdc_transfer *transfer, const adamdc_call *call
 }
 
 /* Any status but a success is an error; a reply with tensors must have been whole. */
-static adamd_status finish(adamdc_transfer *transfer, adamd_error *error)
+static adamd_status finish(adamdc_transfer *transfer, bool not_modified, adamd_error *error)
 {
     char what[ADAMDC_MAX_PATH + 64];
     (void)snprintf(what, sizeof what, "%s %s", transfer->method, transfer->path);
+    if (transfer->status == 304 && not_modified) {
+        return ADAMD_OK;
+    }
     if (transfer->status < 200 || transfer->status > 299) {
         const adamdc_buffer *body = transfer->body;
-        return adamdc_error_refused(error, what, transfer->status,
+        return adamdc_error_refused(error, what, transfer->status, transfer->retry_after,
                                     body->length > 0 ? body->data : "", body->length);
     }
     if (transfer->scatter == NULL) {
@@ -68,25 +71,9 @@ static adamd_status finish(adamdc_transfer *transfer, adamd_error *error)
                                 transfer->status);
     }
     adamd_status status = adamdc_scatter_finish(transfer->scatter, error);
-    transfer->broken = status != ADAMD_OK; /* a reply that does not say its length was cut off */
+    /* What was to say its end itself was cut off. */
+    transfer->broken = status != ADAMD_OK && !transfer->says_its_end;
     return status;
-}
-
-/* Sends it once. The scatter is to be ended by the caller where `transfer->scatter` is set. */
-static adamd_status attempt(adamdc_transfer *transfer, const adamdc_call *call,
-                            adamdc_scatter *scatter, adamd_error *error)
-{
-    adamd_status status = ADAMD_OK;
-    if (call->receives) {
-        status = adamdc_scatter_begin(scatter, call->into, call->n_into, call->others,
-                                      transfer->client->c_locale, error);
-        if (status != ADAMD_OK) {
-            return status;
-        }
-        transfer->scatter = scatter;
-    }
-    status = adamdc_transfer_run(transfer, error);
-    return status == ADAMD_OK ? finish(transfer, error) : status;
 }
 
 static void note(adamdc_outcome *outcome, const adamdc_transfer *transfer,
@@ -132,49 +119,97 @@ static adamd_status explain(adamd_error *error, adamd_status status, unsigned tr
     return status;
 }
 
-/* Sends it until a reply comes that is not to be followed by another try. */
-static adamd_status run(adamdc_transfer *transfer, const adamdc_call *call, adamdc_outcome *outcome,
-                        adamd_error *error)
+adamd_status adamdc_run_begin(adamdc_run *run, adamdc_transfer *transfer, const adamdc_call *call,
+                              adamdc_outcome *outcome, adamd_error *error)
 {
-    adamd_status status = ADAMD_OK;
-    adamdc_retry retry;
-    bool acted = false;
-    bool again = false;
-    adamdc_retry_begin(&retry, &transfer->client->options, call->repeats);
-    do {
-        adamdc_scatter scatter = {0};
-        transfer->timeout_ms = adamdc_retry_time(&retry);
-        status = attempt(transfer, call, &scatter, error);
-        if (!acted) {
-            note(outcome, transfer, &scatter);
+    *run = (adamdc_run){.transfer = transfer, .call = call, .outcome = outcome, .error = error};
+    adamd_status status = make_body(transfer, call, &run->pieces, error);
+    if (status == ADAMD_OK && call->receives) {
+        status = adamdc_tensors_check("tensors to receive", call->into, call->n_into, error);
+    }
+    transfer->client->reply.length = 0;
+    transfer->body = transfer->body != NULL ? transfer->body : &transfer->client->reply;
+    adamdc_retry_begin(&run->retry, &transfer->client->options, call->repeats);
+    return status;
+}
+
+adamd_status adamdc_run_try(adamdc_run *run)
+{
+    adamdc_transfer *transfer = run->transfer;
+    const adamdc_call *call = run->call;
+    transfer->timeout_ms = adamdc_retry_time(&run->retry);
+    run->scatter = (adamdc_scatter){0};
+    if (call->receives) {
+        adamd_status status =
+            adamdc_scatter_begin(&run->scatter, call->into, call->n_into, call->others,
+                                 transfer->client->c_locale, run->error);
+        if (status != ADAMD_OK) {
+            return status;
         }
-        again = status != ADAMD_OK &&
-                (transfer->broken || (transfer->status == 503 && transfer->retry_after >= 0));
-        if (again && !acted && call->into_path != NULL && scatter.at > 0) {
-            acted = true;
-            ask_for_tensors(transfer, call);
-        }
-        if (transfer->scatter != NULL) {
-            transfer->scatter = NULL;
-            adamdc_scatter_end(&scatter);
-        }
-    } while (again && adamdc_retry_wait(&retry, transfer->retry_after));
-    return status == ADAMD_OK ? status : explain(error, status, retry.tried, acted);
+        transfer->scatter = &run->scatter;
+    }
+    adamd_status status = adamdc_transfer_begin(transfer, run->error);
+    if (status != ADAMD_OK && transfer->scatter != NULL) {
+        transfer->scatter = NULL;
+        adamdc_scatter_end(&run->scatter);
+    }
+    return status;
+}
+
+bool adamdc_run_tried(adamdc_run *run, CURLcode code, adamd_status *status, uint64_t *wait_ms)
+{
+    adamdc_transfer *transfer = run->transfer;
+    *status = adamdc_transfer_end(transfer, code);
+    *status = *status == ADAMD_OK && !transfer->stopped
+                  ? finish(transfer, run->call->not_modified, run->error)
+                  : *status;
+    if (!run->acted) {
+        note(run->outcome, transfer, &run->scatter);
+    }
+    bool again = *status != ADAMD_OK &&
+                 (transfer->broken || (transfer->status == 503 && transfer->retry_after >= 0));
+    if (again && !run->acted && run->call->into_path != NULL && run->scatter.at > 0) {
+        run->acted = true;
+        ask_for_tensors(transfer, run->call);
+    }
+    if (transfer->scatter != NULL) {
+        transfer->scatter = NULL;
+        adamdc_scatter_end(&run->scatter);
+    }
+    again = again && adamdc_retry_next(&run->retry, transfer->retry_after, wait_ms);
+    if (!again && *status != ADAMD_OK) {
+        *status = explain(run->error, *status, run->retry.tried, run->acted);
+    }
+    return again;
+}
+
+void adamdc_run_end(adamdc_run *run)
+{
+    free(run->pieces);
+    run->pieces = NULL;
 }
 
 adamd_status adamdc_call_run(adamdc_transfer *transfer, const adamdc_call *call,
                              adamdc_outcome *outcome, adamd_error *error)
 {
     adamdc_outcome ignored;
-    adamdc_piece *pieces = NULL;
-    adamd_status status = make_body(transfer, call, &pieces, error);
-    if (status == ADAMD_OK && call->receives) {
-        status = adamdc_tensors_check("tensors to receive", call->into, call->n_into, error);
+    adamdc_run run;
+    uint64_t wait_ms = 0;
+    bool again = true;
+    adamd_status status =
+        adamdc_run_begin(&run, transfer, call, outcome != NULL ? outcome : &ignored, error);
+    while (status == ADAMD_OK && again) {
+        status = adamdc_run_try(&run);
+        if (status != ADAMD_OK) {
+            break;
+        }
+        again =
+            adamdc_run_tried(&run, curl_easy_perform(transfer->client->easy), &status, &wait_ms);
+        if (again) {
+            adamdc_retry_sleep(wait_ms);
+            status = ADAMD_OK;
+        }
     }
-    transfer->body = transfer->body != NULL ? transfer->body : &transfer->client->reply;
-    if (status == ADAMD_OK) {
-        status = run(transfer, call, outcome != NULL ? outcome : &ignored, error);
-    }
-    free(pieces);
+    adamdc_run_end(&run);
     return status;
 }

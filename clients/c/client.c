@@ -132,3 +132,8 @@ const char *adamd_last_etag(const adamd_client *client)
 {
     return client != NULL ? client->etag : "";
 }
+
+const char *adamd_last_json(const adamd_client *client)
+{
+    return client != NULL && client->reply.length > 0 ? client->reply.data : "";
+}

@@ -23,6 +23,7 @@ adamd_status adamdc_error_set(adamd_error *error, adamd_status status, const cha
         return status;
     }
     memset(error, 0, sizeof *error);
+    error->retry_after = -1;
     error->status = status;
     va_list args;
     va_start(args, format);
@@ -78,7 +79,7 @@ static void read_problem(adamd_error *error, const char *body, size_t length)
 }
 
 adamd_status adamdc_error_refused(adamd_error *error, const char *what, long http_status,
-                                  const char *body, size_t length)
+                                  long retry_after, const char *body, size_t length)
 {
     if (error == NULL) {
         return ADAMD_REFUSED;
@@ -86,12 +87,70 @@ adamd_status adamdc_error_refused(adamd_error *error, const char *what, long htt
     memset(error, 0, sizeof *error);
     error->status = ADAMD_REFUSED;
     error->http_status = http_status;
+    error->retry_after = retry_after;
     if (length > 0) {
         copy_text(error->body, sizeof error->body, body, length);
         read_problem(error, body, length);
     }
-    const char *text =
-        error->detail[0] != '\0' ? error->detail : "no problem document came with it";
+    char title[256];
+    bool titled = adamd_error_member(error, "title", title, sizeof title);
+    const char *text = error->detail[0] != '\0' ? error->detail
+                       : titled
+                           ? title
+                           : "no problem document came with it, so it is not adamd that answered; "
+                             "check the URL, and the proxy if there is one before it";
     (void)snprintf(error->message, sizeof error->message, "%s: %ld: %s", what, http_status, text);
     return ADAMD_REFUSED;
+}
+
+const char *adamd_error_code(const adamd_error *error)
+{
+    static const char prefix[] = "urn:adamd:problem:";
+    size_t n = sizeof prefix - 1;
+    return strncmp(error->type, prefix, n) == 0 ? error->type + n : "";
+}
+
+/* A value's text: decoded where it is a string. False where it is malformed or does not fit. */
+static bool take_value(adamdc_json *json, adamdc_buffer *text, char *value, size_t size)
+{
+    adamdc_json first = *json;
+    if (adamdc_json_peek(&first, '"')) {
+        if (!adamdc_json_string(json, text) || text->length >= size) {
+            return false;
+        }
+        memcpy(value, text->data, text->length + 1);
+        return true;
+    }
+    while (json->at < json->end && strchr(" \t\r\n", *json->at) != NULL && *json->at != '\0') {
+        json->at++;
+    }
+    const char *start = json->at;
+    if (!adamdc_json_skip(json) || (size_t)(json->at - start) >= size) {
+        return false;
+    }
+    memcpy(value, start, (size_t)(json->at - start));
+    value[json->at - start] = '\0';
+    return true;
+}
+
+bool adamd_error_member(const adamd_error *error, const char *member, char *value, size_t size)
+{
+    size_t length = strlen(error->body);
+    adamdc_json json = {.start = error->body, .at = error->body, .end = error->body + length};
+    adamdc_buffer text = {.limit = length};
+    bool found = false;
+    bool more = size > 0 && adamdc_json_take(&json, '{');
+    if (size > 0) {
+        value[0] = '\0';
+    }
+    while (more && !found) {
+        more = adamdc_json_string(&json, &text) && adamdc_json_take(&json, ':');
+        if (more && strcmp(text.data, member) == 0) {
+            found = take_value(&json, &text, value, size);
+            break;
+        }
+        more = more && adamdc_json_skip(&json) && adamdc_json_peek(&json, ',');
+    }
+    adamdc_buffer_free(&text);
+    return found;
 }

@@ -1,7 +1,8 @@
 /* internal.h: what the client's files share. Not for its users.
  *
  * Order of dependencies: error, buffer, json <- safetensors <- scatter <- transfer <- request,
- * retry <- call, step_options <- optimizer. client.c holds the handle itself. */
+ * retry <- call, step_options <- step, optimizer, text <- multi, files, events. client.c holds the
+ * handle itself. */
 #ifndef ADAMD_CLIENT_INTERNAL_H
 #define ADAMD_CLIENT_INTERNAL_H
 
@@ -20,7 +21,7 @@ adamd_status adamdc_error_no_memory(adamd_error *error, size_t bytes);
 
 /* Fills `error` from a reply that is not a success. `what` is "METHOD path". */
 adamd_status adamdc_error_refused(adamd_error *error, const char *what, long http_status,
-                                  const char *body, size_t length);
+                                  long retry_after, const char *body, size_t length);
 
 /* --- buffer.c -------------------------------------------------------------------------------- */
 
@@ -54,10 +55,15 @@ bool adamdc_json_peek(adamdc_json *json, char c);
 bool adamdc_json_string(adamdc_json *json, adamdc_buffer *out);
 /* A whole number without sign, fraction or exponent. */
 bool adamdc_json_uint64(adamdc_json *json, uint64_t *value);
+/* Whether the text is one value and nothing else. */
+bool adamdc_json_valid(const char *text, size_t length);
 /* Any value. */
 bool adamdc_json_skip(adamdc_json *json);
 /* Nothing but white space to the end. */
 bool adamdc_json_end(adamdc_json *json);
+
+/* The shortest digits that read back to the same number, with a point whatever the locale. */
+void adamdc_number_text(locale_t c_locale, double value, char text[32]);
 
 /* Appends `text` as a JSON string with its quotes. */
 adamd_status adamdc_json_quote(adamdc_buffer *out, const char *text);
@@ -168,28 +174,45 @@ typedef struct adamdc_transfer {
     size_t n_pieces;
     uint64_t body_bytes;
     adamdc_scatter *scatter; /* takes the body of a 200 or 202, where set */
-    adamdc_buffer *body;     /* takes every other; may be NULL */
-    adamdc_buffer *fields;   /* header fields as name NUL value NUL; may be NULL */
-    unsigned timeout_ms;     /* 0: no limit */
+    /* Takes the body of a 200 or 202 where there is no scatter; NULL: it goes to `body`. A status
+     * other than OK ends the transfer; it sets the error itself. */
+    adamd_status (*sink)(void *context, const char *bytes, size_t length, adamd_error *error);
+    bool (*on_idle)(void *sink_context); /* called about every second; false: stop; may be NULL */
+    void *sink_context;
+    adamdc_buffer *body;   /* takes every other; may be NULL */
+    adamdc_buffer *fields; /* header fields as name NUL value NUL; may be NULL */
+    unsigned timeout_ms;   /* 0: no limit */
+    unsigned patience_s;   /* beyond the client's for a stall: the server may wait as long */
 
     long status;
-    bool broken;      /* no whole reply came, for a reason that may be gone the next time */
-    bool replayed;    /* the reply has Idempotent-Replayed: true */
-    long retry_after; /* seconds, -1: the reply does not say */
+    bool broken;       /* no whole reply came, for a reason that may be gone the next time */
+    bool replayed;     /* the reply has Idempotent-Replayed: true */
+    bool says_its_end; /* by a length or in chunks, so that libcurl would notice a cut */
+    long retry_after;  /* seconds, -1: the reply does not say */
     bool continued;
     long new_connections;
     uint64_t sent;
+    uint64_t received; /* bytes of the body so far that the sink took */
 
     /* transfer.c's own. */
     size_t piece, offset;
     unsigned attempts;
     bool interim, head_done; /* of the header that is being read */
     bool safetensors_reply;
+    bool stopped; /* by on_idle */
+    struct curl_slist *lines;
     adamd_status sink_status;
     adamd_error *error;
 } adamdc_transfer;
 
+/* Sets the client's handle up. After OK, adamdc_transfer_end must follow, with what libcurl said of
+ * the handle. */
+adamd_status adamdc_transfer_begin(adamdc_transfer *transfer, adamd_error *error);
+
 /* OK where a whole reply came, whatever its status. */
+adamd_status adamdc_transfer_end(adamdc_transfer *transfer, CURLcode code);
+
+/* Both, and the waiting between. */
 adamd_status adamdc_transfer_run(adamdc_transfer *transfer, adamd_error *error);
 
 /* --- client.c -------------------------------------------------------------------------------- */
@@ -221,9 +244,14 @@ void adamdc_retry_begin(adamdc_retry *retry, const adamd_client_options *options
 /* What is left for the next try, in ms, at least 1; 0: no limit. */
 unsigned adamdc_retry_time(const adamdc_retry *retry);
 
-/* Waits for the next try, `at_least` seconds where the server said so (-1: it did not). False, at
- * once, where none may follow. */
-bool adamdc_retry_wait(adamdc_retry *retry, long at_least);
+/* How long to wait for the next try, which counts as begun: `at_least` seconds where the server
+ * said so (-1: it did not). False where none may follow. */
+bool adamdc_retry_next(adamdc_retry *retry, long at_least, uint64_t *wait_ms);
+
+void adamdc_retry_sleep(uint64_t wait_ms);
+
+/* Milliseconds of the monotonic clock. */
+uint64_t adamdc_now_ms(void);
 
 #define ADAMDC_KEY_SIZE 33 /* 128 bits as hexadecimal digits, with the terminator */
 
@@ -233,6 +261,8 @@ adamd_status adamdc_retry_key(char key[ADAMDC_KEY_SIZE], adamd_error *error);
 /* --- call.c ---------------------------------------------------------------------------------- */
 
 #define ADAMDC_MAX_PATH 1024 /* bytes, with the terminator */
+#define ADAMDC_LONG_PATH \
+    2688 /* of one with a parameter's name, each byte of which may take three */
 
 /* The tensors of one call: those to send and the places of those to receive. None at all is a body
  * too, so flags say whether there is one. */
@@ -249,6 +279,7 @@ typedef struct adamdc_call {
     /* Where a reply that broke off in its tensors, which may have taken the place of those to send,
      * is gone on with: a path whose GET brings the same tensors. NULL: the call is sent again. */
     const char *into_path;
+    bool not_modified; /* 304 is a success */
 } adamdc_call;
 
 /* What the reply said. */
@@ -259,8 +290,32 @@ typedef struct adamdc_outcome {
     char etag[ADAMD_MAX_ETAG];
 } adamdc_outcome;
 
+/* A call that is under way. */
+typedef struct adamdc_run {
+    adamdc_transfer *transfer;
+    const adamdc_call *call;
+    adamdc_outcome *outcome;
+    adamd_error *error;
+    adamdc_piece *pieces;
+    adamdc_retry retry;
+    adamdc_scatter scatter;
+    bool acted; /* the reply said that the server has acted, and broke off in its tensors */
+} adamdc_run;
+
+/* Makes the body. What the pointers point to stays with the caller until adamdc_run_end, which must
+ * follow, on an error too. */
+adamd_status adamdc_run_begin(adamdc_run *run, adamdc_transfer *transfer, const adamdc_call *call,
+                              adamdc_outcome *outcome, adamd_error *error);
+/* Sets the handle up for one try. */
+adamd_status adamdc_run_try(adamdc_run *run);
+/* What came of the try. True where another is to follow after *wait_ms; else *status is the
+ * call's. */
+bool adamdc_run_tried(adamdc_run *run, CURLcode code, adamd_status *status, uint64_t *wait_ms);
+void adamdc_run_end(adamdc_run *run);
+
 /* Runs a transfer of which client, method, path and headers are set; `body` too, where the caller
- * wants it. Any status but a success is an error. `outcome` may be NULL. */
+ * wants it, and pieces where the body is no tensors. Any status but a success is an error.
+ * `outcome` may be NULL. */
 adamd_status adamdc_call_run(adamdc_transfer *transfer, const adamdc_call *call,
                              adamdc_outcome *outcome, adamd_error *error);
 
@@ -293,5 +348,87 @@ typedef struct adamdc_step_metadata {
 
 void adamdc_step_metadata_make(const adamd_client *client, const adamd_step_options *options,
                                adamdc_step_metadata *metadata);
+
+/* --- path.c ---------------------------------------------------------------------------------- */
+
+/* "/v1/optimizers/{name}{rest}" */
+adamd_status adamdc_path(const adamd_client *client, const char *name, const char *rest,
+                         char path[ADAMDC_MAX_PATH], adamd_error *error);
+
+/* The same, of a call that receives parameters as `dtype` ("f32"), or, where that is NULL, in the
+ * types of `into` (NULL: it does not). */
+adamd_status adamdc_receiving_path(const adamd_client *client, const char *name, const char *rest,
+                                   const char *dtype, const adamd_tensor *into, size_t n,
+                                   char path[ADAMDC_MAX_PATH], adamd_error *error);
+
+/* "/v1/optimizers/{name}{before}{segment}{after}", the segment encoded; it may be a parameter's
+ * name. */
+adamd_status adamdc_path_with(const adamd_client *client, const char *name, const char *before,
+                              const char *segment, const char *after, char path[ADAMDC_LONG_PATH],
+                              adamd_error *error);
+
+/* --- step.c ---------------------------------------------------------------------------------- */
+
+/* A step as it is sent; it points into itself, so it stays where it is. */
+typedef struct adamdc_step {
+    char path[ADAMDC_MAX_PATH], into_path[ADAMDC_MAX_PATH];
+    adamdc_step_headers headers;
+    adamdc_step_metadata metadata;
+    adamdc_outcome outcome;
+    adamdc_transfer transfer;
+    adamdc_call call;
+    bool minimal;
+} adamdc_step;
+
+/* Of the options, the JSON of `param_groups` and `grad.nonfinite` stay until the body is made, the
+ * tensors until the step is done. */
+adamd_status adamdc_step_make(adamd_client *client, const char *name, const adamd_tensor *grads,
+                              size_t n, const adamd_tensor *params_out,
+                              const adamd_step_options *options, adamdc_step *step,
+                              adamd_error *error);
+
+/* Whether it is "e<epoch>-s<step>", in its quotes, and what these are. */
+bool adamdc_etag_parse(const char *etag, uint64_t *epoch, uint64_t *step);
+
+/* What the reply said. */
+adamd_status adamdc_step_result(const adamdc_step *step, adamd_result *result, adamd_error *error);
+
+/* --- text.c ---------------------------------------------------------------------------------- */
+
+/* BAD_REPLY where a reply is not JSON. */
+adamd_status adamdc_check_json(const adamdc_buffer *text, const char *method, const char *path,
+                               adamd_error *error);
+
+/* A call whose body, NULL or JSON, and reply are text. GETs are repeated. `json` NULL: the reply is
+ * passed over; else on success *json is the caller's, terminated, on an error NULL. */
+adamd_status adamdc_text(adamd_client *client, const char *method, const char *path,
+                         const char *body, char **json, size_t *length, adamd_error *error);
+
+/* --- output.c -------------------------------------------------------------------------------- */
+
+/* The bytes of a file. Writing to them changes memory alone. */
+typedef struct adamdc_mapping {
+    unsigned char *bytes; /* NULL where the file is empty */
+    size_t length;
+} adamdc_mapping;
+
+adamd_status adamdc_map(const char *path, adamdc_mapping *mapping, adamd_error *error);
+void adamdc_unmap(adamdc_mapping *mapping);
+
+/* A file that is being written, under another name. */
+typedef struct adamdc_output {
+    int fd;
+    char *path, *part;
+} adamdc_output;
+
+/* After OK, adamdc_output_end must follow. */
+adamd_status adamdc_output_begin(adamdc_output *out, const char *path, adamd_error *error);
+adamd_status adamdc_output_write(adamdc_output *out, const void *bytes, size_t length,
+                                 adamd_error *error);
+/* Back to nothing, for another try. */
+adamd_status adamdc_output_rewind(adamdc_output *out, adamd_error *error);
+/* Gives the file its name where `status` is OK, removes it otherwise. Returns `status`, or why the
+ * file could not be named. */
+adamd_status adamdc_output_end(adamdc_output *out, adamd_status status, adamd_error *error);
 
 #endif

@@ -2,6 +2,8 @@
  * Reads strictly (RFC 8259); knows nothing of tensors. */
 #include "internal.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_DEPTH 64 /* of nested values, as on the server */
@@ -246,6 +248,24 @@ bool adamdc_json_skip(adamdc_json *json)
         }
     } while (depth > 0);
     return true;
+}
+
+bool adamdc_json_valid(const char *text, size_t length)
+{
+    adamdc_json json = {.start = text, .at = text, .end = text + length};
+    return adamdc_json_skip(&json) && adamdc_json_end(&json);
+}
+
+void adamdc_number_text(locale_t c_locale, double value, char text[32])
+{
+    const locale_t before = uselocale(c_locale);
+    for (int digits = 15; digits <= 17; digits++) {
+        (void)snprintf(text, 32, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) {
+            break;
+        }
+    }
+    (void)uselocale(before);
 }
 
 adamd_status adamdc_json_quote(adamdc_buffer *out, const char *text)

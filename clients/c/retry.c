@@ -11,7 +11,7 @@
 #define LONGEST_WAIT_MS 5000U
 #define LONGEST_RETRY_S 60L /* of Retry-After: a server that is away longer is given up */
 
-static uint64_t now_ms(void)
+uint64_t adamdc_now_ms(void)
 {
     struct timespec t;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
@@ -37,7 +37,7 @@ void adamdc_retry_begin(adamdc_retry *retry, const adamd_client_options *options
         .left = repeats ? most : 0,
         .tried = 1,
         .limit_ms = FIRST_WAIT_MS,
-        .deadline = options->timeout_ms > 0 ? now_ms() + options->timeout_ms : 0,
+        .deadline = options->timeout_ms > 0 ? adamdc_now_ms() + options->timeout_ms : 0,
     };
 }
 
@@ -46,11 +46,11 @@ unsigned adamdc_retry_time(const adamdc_retry *retry)
     if (retry->deadline == 0) {
         return 0;
     }
-    uint64_t now = now_ms();
+    uint64_t now = adamdc_now_ms();
     return retry->deadline > now ? (unsigned)(retry->deadline - now) : 1;
 }
 
-bool adamdc_retry_wait(adamdc_retry *retry, long at_least)
+bool adamdc_retry_next(adamdc_retry *retry, long at_least, uint64_t *wait_ms)
 {
     if (retry->left == 0 || at_least > LONGEST_RETRY_S) {
         return false;
@@ -60,16 +60,21 @@ bool adamdc_retry_wait(adamdc_retry *retry, long at_least)
     (void)random_bytes(&number, sizeof number);
     uint64_t wait = (uint64_t)retry->limit_ms * number >> 32;
     wait += at_least > 0 ? (uint64_t)at_least * 1000 : 0;
-    if (retry->deadline != 0 && now_ms() + wait >= retry->deadline) {
+    if (retry->deadline != 0 && adamdc_now_ms() + wait >= retry->deadline) {
         return false;
     }
-    struct timespec left = {(time_t)(wait / 1000), (long)(wait % 1000) * 1000000};
-    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
-    }
+    *wait_ms = wait;
     retry->left--;
     retry->tried++;
     retry->limit_ms = retry->limit_ms < LONGEST_WAIT_MS / 2 ? retry->limit_ms * 2 : LONGEST_WAIT_MS;
     return true;
+}
+
+void adamdc_retry_sleep(uint64_t wait_ms)
+{
+    struct timespec left = {(time_t)(wait_ms / 1000), (long)(wait_ms % 1000) * 1000000};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
 }
 
 adamd_status adamdc_retry_key(char key[ADAMDC_KEY_SIZE], adamd_error *error)

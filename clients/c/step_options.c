@@ -45,9 +45,9 @@ static adamd_status weight_line(const adamd_client *client, adamdc_step_headers 
         return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT,
                                 "weight %g: expected a finite number above 0", weight);
     }
-    const locale_t before = uselocale(client->c_locale); /* numbers have a point */
-    (void)snprintf(headers->weight, sizeof headers->weight, "Adam-Weight: %.17g", weight);
-    (void)uselocale(before);
+    char text[ADAMDC_MAX_NUMBER];
+    adamdc_number_text(client->c_locale, weight, text);
+    (void)snprintf(headers->weight, sizeof headers->weight, "Adam-Weight: %s", text);
     return ADAMD_OK;
 }
 
@@ -99,13 +99,14 @@ static void add_member(adamdc_step_metadata *m, const char *key, const char *val
 }
 
 /* A number; 0: the optimizer's own, infinity: the word. */
-static void add_number(adamdc_step_metadata *m, const char *key, double value, const char *infinity)
+static void add_number(const adamd_client *client, adamdc_step_metadata *m, const char *key,
+                       double value, const char *infinity)
 {
     if (value == 0) {
         return;
     }
     char *text = m->numbers[m->n];
-    (void)snprintf(text, ADAMDC_MAX_NUMBER, "%.17g", value);
+    adamdc_number_text(client->c_locale, value, text);
     add_member(m, key, isinf(value) && value > 0 ? infinity : text);
 }
 
@@ -113,13 +114,11 @@ void adamdc_step_metadata_make(const adamd_client *client, const adamd_step_opti
                                adamdc_step_metadata *m)
 {
     const adamd_grad_options *g = &options->grad;
-    const locale_t before = uselocale(client->c_locale); /* numbers have a point */
     m->n = 0;
-    add_number(m, "grad_scale", g->grad_scale, "inf");
-    add_number(m, "max_grad_norm", g->max_grad_norm, "null");
-    add_number(m, "norm_type", g->norm_type, "inf");
-    add_number(m, "clip_value", g->clip_value, "null");
-    (void)uselocale(before);
+    add_number(client, m, "grad_scale", g->grad_scale, "inf");
+    add_number(client, m, "max_grad_norm", g->max_grad_norm, "null");
+    add_number(client, m, "norm_type", g->norm_type, "inf");
+    add_number(client, m, "clip_value", g->clip_value, "null");
     if (g->nonfinite != NULL) {
         add_member(m, "nonfinite", g->nonfinite);
     }

@@ -112,6 +112,7 @@ static void begin_reply(adamdc_transfer *transfer, const char *line, size_t leng
     }
     transfer->client->etag[0] = '\0';
     transfer->safetensors_reply = false;
+    transfer->says_its_end = false;
     transfer->replayed = false;
     transfer->retry_after = -1;
     transfer->interim = length >= 10 && line[9] == '1';
@@ -149,6 +150,9 @@ static size_t on_header(char *line, size_t size, size_t count, void *context)
         transfer->safetensors_reply =
             media_type_is(value, value_length, "application/vnd.safetensors") ||
             media_type_is(value, value_length, "application/octet-stream");
+    } else if (name_is(line, name_length, "content-length") ||
+               name_is(line, name_length, "transfer-encoding")) {
+        transfer->says_its_end = true;
     } else if (name_is(line, name_length, "idempotent-replayed")) {
         transfer->replayed = value_length == 4 && strncasecmp(value, "true", 4) == 0;
     } else if (name_is(line, name_length, "retry-after") && value_length > 0) {
@@ -172,6 +176,14 @@ static adamd_status scatter_body(adamdc_transfer *transfer, const char *bytes, s
     }
     return adamdc_scatter_feed(transfer->scatter, (const unsigned char *)bytes, length,
                                transfer->error);
+}
+
+/* A success goes to who asked for it as it comes. */
+static adamd_status sink_body(adamdc_transfer *transfer, const char *bytes, size_t length)
+{
+    adamd_status status = transfer->sink(transfer->sink_context, bytes, length, transfer->error);
+    transfer->received += length;
+    return status;
 }
 
 static adamd_status gather_body(adamdc_transfer *transfer, const char *bytes, size_t length)
@@ -204,14 +216,29 @@ static size_t on_write(char *bytes, size_t size, size_t count, void *context)
     size_t length = size * count;
     long code = 0;
     (void)curl_easy_getinfo(transfer->client->easy, CURLINFO_RESPONSE_CODE, &code);
-    transfer->sink_status = transfer->scatter != NULL && (code == 200 || code == 202)
-                                ? scatter_body(transfer, bytes, length)
-                                : gather_body(transfer, bytes, length);
+    bool success = code == 200 || code == 202;
+    transfer->sink_status =
+        success && transfer->scatter != NULL ? scatter_body(transfer, bytes, length)
+        : success && transfer->sink != NULL  ? sink_body(transfer, bytes, length)
+                                             : gather_body(transfer, bytes, length);
     /* Any other number than the length ends the transfer. */
     return transfer->sink_status == ADAMD_OK ? length : length + 1;
 }
 
-static void set_options(adamdc_transfer *transfer, struct curl_slist *headers)
+/* libcurl calls this now and then, and about every second where nothing comes. */
+static int on_progress(void *context, curl_off_t down, curl_off_t down_now, curl_off_t up,
+                       curl_off_t up_now)
+{
+    (void)down;
+    (void)down_now;
+    (void)up;
+    (void)up_now;
+    adamdc_transfer *transfer = context;
+    transfer->stopped = transfer->stopped || !transfer->on_idle(transfer->sink_context);
+    return transfer->stopped;
+}
+
+static void set_options(adamdc_transfer *transfer)
 {
     adamd_client *client = transfer->client;
     const adamd_client_options *options = &client->options;
@@ -228,7 +255,8 @@ static void set_options(adamdc_transfer *transfer, struct curl_slist *headers)
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BYTES);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)options->stall_timeout_s);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME,
+                     (long)options->stall_timeout_s + (long)transfer->patience_s);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)transfer->timeout_ms);
     curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
     curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
@@ -236,7 +264,12 @@ static void set_options(adamdc_transfer *transfer, struct curl_slist *headers)
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->lines);
+    if (transfer->on_idle != NULL) {
+        curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
+        curl_easy_setopt(easy, CURLOPT_XFERINFODATA, transfer);
+    }
     if (strcmp(transfer->method, "HEAD") == 0) {
         curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
         return;
@@ -268,6 +301,25 @@ static bool may_be_gone(CURLcode code)
     }
 }
 
+/* What a person can do about it. */
+static const char *advice(CURLcode code)
+{
+    switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST: return "; check the host name of the URL";
+    case CURLE_COULDNT_CONNECT:
+        return "; check that adamd runs there and the URL's port is its own";
+    case CURLE_OPERATION_TIMEDOUT:
+        return "; the server is slow or stands still: look at its log, or allow more time";
+    case CURLE_GOT_NOTHING:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_RECV_ERROR:
+    case CURLE_SEND_ERROR:
+    case CURLE_ABORTED_BY_CALLBACK:
+        return "; the server or a proxy before it cut the connection: look at their logs";
+    default: return "";
+    }
+}
+
 /* What libcurl said, and whether the server may have acted on the request all the same. */
 static adamd_status transport_error(adamdc_transfer *transfer, CURLcode code)
 {
@@ -283,9 +335,10 @@ static adamd_status transport_error(adamdc_transfer *transfer, CURLcode code)
     long status = 0;
     (void)curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &status);
     (void)adamdc_error_set(
-        transfer->error, ADAMD_TRANSPORT, "%s %s%s%s: %s%s", transfer->method, client->url,
+        transfer->error, ADAMD_TRANSPORT, "%s %s%s%s: %s%s%s", transfer->method, client->url,
         client->base, transfer->path, text,
-        may_have_arrived ? "; the request was sent whole, so the server may have acted on it" : "");
+        may_have_arrived ? "; the request was sent whole, so the server may have acted on it" : "",
+        advice(code));
     if (transfer->error != NULL) {
         transfer->error->curl_code = (int)code;
         transfer->error->http_status = status;
@@ -352,17 +405,17 @@ static void rewind_transfer(adamdc_transfer *transfer)
     transfer->retry_after = -1;
     transfer->continued = false;
     transfer->new_connections = 0;
-    transfer->sent = 0;
+    transfer->sent = transfer->received = 0;
     transfer->piece = transfer->offset = 0;
     transfer->attempts = 0;
     transfer->head_done = false;
+    transfer->stopped = false;
     transfer->sink_status = ADAMD_OK;
 }
 
-adamd_status adamdc_transfer_run(adamdc_transfer *transfer, adamd_error *error)
+adamd_status adamdc_transfer_begin(adamdc_transfer *transfer, adamd_error *error)
 {
     adamd_client *client = transfer->client;
-    struct curl_slist *headers = NULL;
     transfer->error = error;
     client->etag[0] = '\0';
     if (transfer->fields != NULL) {
@@ -374,23 +427,42 @@ adamd_status adamdc_transfer_run(adamdc_transfer *transfer, adamd_error *error)
     }
     rewind_transfer(transfer);
     curl_easy_reset(client->easy);
-    adamd_status status = build_headers(transfer, &headers);
+    adamd_status status = build_headers(transfer, &transfer->lines);
     status = status == ADAMD_OK ? set_target(transfer) : status;
-    if (status == ADAMD_OK) {
-        set_options(transfer, headers);
-        CURLcode code = curl_easy_perform(client->easy);
-        if (transfer->sink_status != ADAMD_OK) {
-            status = transfer->sink_status;
-        } else if (code != CURLE_OK) {
-            status = transport_error(transfer, code);
-        } else if (!transfer->head_done) { /* libcurl takes a header that was cut off for whole */
-            status = transport_error(transfer, CURLE_PARTIAL_FILE);
-        } else {
-            (void)curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &transfer->status);
-            (void)curl_easy_getinfo(client->easy, CURLINFO_NUM_CONNECTS,
-                                    &transfer->new_connections);
-        }
+    if (status != ADAMD_OK) {
+        curl_slist_free_all(transfer->lines);
+        transfer->lines = NULL;
+        return status;
     }
-    curl_slist_free_all(headers);
+    set_options(transfer);
+    return ADAMD_OK;
+}
+
+adamd_status adamdc_transfer_end(adamdc_transfer *transfer, CURLcode code)
+{
+    CURL *easy = transfer->client->easy;
+    adamd_status status = ADAMD_OK;
+    if (transfer->sink_status != ADAMD_OK) {
+        status = transfer->sink_status;
+    } else if (transfer->stopped) {
+        (void)curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &transfer->status);
+    } else if (code != CURLE_OK) {
+        status = transport_error(transfer, code);
+    } else if (!transfer->head_done) { /* libcurl takes a header that was cut off for whole */
+        status = transport_error(transfer, CURLE_PARTIAL_FILE);
+    } else {
+        (void)curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &transfer->status);
+        (void)curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &transfer->new_connections);
+    }
+    curl_slist_free_all(transfer->lines);
+    transfer->lines = NULL;
     return status;
+}
+
+adamd_status adamdc_transfer_run(adamdc_transfer *transfer, adamd_error *error)
+{
+    adamd_status status = adamdc_transfer_begin(transfer, error);
+    return status == ADAMD_OK
+               ? adamdc_transfer_end(transfer, curl_easy_perform(transfer->client->easy))
+               : status;
 }

@@ -9,46 +9,7 @@
 
 #include "adamd_client.h"
 #include "check.h"
-
-typedef struct server {
-    pid_t pid;
-    char url[128];
-} server;
-
-static void start(server *srv, const char *binary)
-{
-    int out[2];
-    if (pipe(out) != 0 || (srv->pid = fork()) < 0) {
-        perror("live_test");
-        exit(EXIT_FAILURE);
-    }
-    if (srv->pid == 0) {
-        (void)dup2(out[1], STDOUT_FILENO);
-        (void)close(out[0]);
-        (void)close(out[1]);
-        (void)execl(binary, binary, "--port", "0", "--log-level", "error", (char *)NULL);
-        perror(binary);
-        _exit(127);
-    }
-    (void)close(out[1]);
-    char line[256] = "";
-    FILE *stream = fdopen(out[0], "r");
-    if (fgets(line, sizeof line, stream) == NULL ||
-        sscanf(line, "adamd %*s listening on %127s", srv->url) != 1) {
-        (void)fprintf(stderr, "%s said '%s', expected 'adamd VERSION listening on URL'\n", binary,
-                      line);
-        exit(EXIT_FAILURE);
-    }
-    (void)fclose(stream);
-}
-
-static int stop(server *srv, int number)
-{
-    int status = 0;
-    (void)kill(srv->pid, number);
-    (void)waitpid(srv->pid, &status, 0);
-    return status;
-}
+#include "server.h"
 
 static adamd_client *connect_to(const server *srv)
 {
@@ -322,7 +283,7 @@ static void check_killed(const char *binary)
     for (int round = 0; round < 5; round++) {
         server srv = {0};
         adamd_error error;
-        start(&srv, binary);
+        start_server(&srv, binary, NULL);
         adamd_client *client = connect_to(&srv);
         CHECK_STATUS(adamd_create(client, "x", NULL, params, 1, &error), ADAMD_OK, &error);
         pid_t killer = fork();
@@ -341,7 +302,7 @@ static void check_killed(const char *binary)
         CHECK_STATUS(status, ADAMD_TRANSPORT, &error);
         (void)printf("killed: %s\n", error.message);
         (void)waitpid(killer, NULL, 0);
-        (void)stop(&srv, SIGKILL);
+        (void)stop_server(&srv, SIGKILL);
         adamd_close(client);
     }
     free(w);
@@ -387,7 +348,7 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     server srv = {0};
-    start(&srv, argv[1]);
+    start_server(&srv, argv[1], NULL);
     (void)setvbuf(stdout, NULL, _IOLBF, 0); /* nothing is left in it when the tests fork */
     check_life(&srv);
     check_options(&srv);
@@ -395,7 +356,7 @@ int main(int argc, char **argv)
     check_workers(&srv);
     check_large(&srv);
     check_request(&srv);
-    int status = stop(&srv, SIGTERM);
+    int status = stop_server(&srv, SIGTERM);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     check_killed(argv[1]);
     return check_failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -32,26 +32,47 @@ static adamd_client *open_client(const server *srv, int max_retries)
     return client;
 }
 
-/* One step of w, float32 [2], in place, that must end so after so many requests. Where it succeeds,
- * everything must be there. */
-static void step_against(const char *what, const canned *script, int max_retries,
+/* The same step by adamd_step, and in flight. */
+static adamd_status take(bool in_flight, const server *srv, int max_retries, float *w,
+                         adamd_result *result, adamd_error *error)
+{
+    adamd_tensor grads[] = {{"w", ADAMD_FLOAT32, 1, {2}, w}};
+    if (!in_flight) {
+        adamd_client *client = open_client(srv, max_retries);
+        adamd_status status = adamd_step(client, "x", grads, 1, grads, NULL, result, error);
+        adamd_close(client);
+        return status;
+    }
+    adamd_multi *multi = NULL;
+    adamd_client_options options = {.stall_timeout_s = 5, .max_retries = max_retries};
+    CHECK_STATUS(adamd_multi_open(srv->url, &options, 0, &multi, error), ADAMD_OK, error);
+    adamd_done done = {0};
+    CHECK_STATUS(adamd_multi_step(multi, "x", grads, 1, grads, NULL, &done, error), ADAMD_OK,
+                 error);
+    CHECK(adamd_multi_next(multi, -1, &done) && done.tag == &done);
+    adamd_multi_close(multi);
+    *result = done.result;
+    *error = done.error;
+    return done.status;
+}
+
+/* Must end so after so many requests. Where it succeeds, everything must be there. */
+static void take_against(bool in_flight, const char *what, const canned *script, int max_retries,
                          adamd_status wanted, const char *message, int requests)
 {
     server srv;
     start(&srv, script);
-    adamd_client *client = open_client(&srv, max_retries);
     adamd_error error = {0};
     float w[2] = {7, 8};
-    adamd_tensor grads[] = {{"w", ADAMD_FLOAT32, 1, {2}, w}};
     adamd_result result = {0};
-    adamd_status status = adamd_step(client, "x", grads, 1, grads, NULL, &result, &error);
-    adamd_close(client);
+    adamd_status status = take(in_flight, &srv, max_retries, w, &result, &error);
     stop(&srv);
     if (status != wanted || (message != NULL && strstr(error.message, message) == NULL) ||
         srv.requests != requests) {
-        (void)fprintf(stderr, "%s: %s (%s), %d requests; expected %s (%s), %d\n", what,
-                      adamd_status_text(status), error.message, srv.requests,
-                      adamd_status_text(wanted), message != NULL ? message : "", requests);
+        (void)fprintf(stderr, "%s%s: %s (%s), %d requests; expected %s (%s), %d\n", what,
+                      in_flight ? " in flight" : "", adamd_status_text(status), error.message,
+                      srv.requests, adamd_status_text(wanted), message != NULL ? message : "",
+                      requests);
         check_failures++;
         return;
     }
@@ -66,6 +87,14 @@ static void step_against(const char *what, const canned *script, int max_retries
             check_failures++;
         }
     }
+}
+
+/* One step of w, float32 [2], in place. */
+static void step_against(const char *what, const canned *script, int max_retries,
+                         adamd_status wanted, const char *message, int requests)
+{
+    take_against(false, what, script, max_retries, wanted, message, requests);
+    take_against(true, what, script, max_retries, wanted, message, requests);
 }
 
 /* Every place where a reply can break off. */
