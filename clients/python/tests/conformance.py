@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import types
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
@@ -20,6 +21,26 @@ Json = Dict[str, Any]
 
 
 
+class _Brain:
+    """A tensor of bfloat16 as torch has it, for where neither torch nor ml_dtypes is installed."""
+
+    dtype = "torch.bfloat16"
+
+    def __init__(self, bits: "np.ndarray[Any, Any]"):
+        self.bits = bits
+
+    def detach(self) -> "_Brain":
+        return self
+
+    cpu = contiguous = detach
+
+    def view(self, dtype: Any) -> "_Brain":
+        return self
+
+    def numpy(self) -> "np.ndarray[Any, Any]":
+        return self.bits
+
+
 def _array(tensor: Json) -> Any:
     raw = bytes.fromhex(tensor["hex"])
     dtype = "uint16" if tensor["dtype"] == "bfloat16" else tensor["dtype"]
@@ -28,9 +49,7 @@ def _array(tensor: Json) -> Any:
         return array
     if _safetensors.ml_dtypes is not None:
         return array.view(_safetensors.ml_dtypes.bfloat16)
-    import torch
-
-    return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return _Brain(array)
 
 
 def _arrays(tensors: Optional[Json]) -> Json:
@@ -173,6 +192,8 @@ def _error(error: adamd.Error) -> Json:
 
 
 def main() -> None:
+    if _safetensors.ml_dtypes is None:
+        sys.modules["torch"] = types.SimpleNamespace(bfloat16=_Brain.dtype, int16=None)  # type: ignore
     client: Any = None
     for line in sys.stdin:
         call = json.loads(line)
