@@ -19,8 +19,6 @@ from adamd import _safetensors  # noqa: E402
 Json = Dict[str, Any]
 
 
-
-
 class _Brain:
     """A tensor of bfloat16 as torch has it, for where neither torch nor ml_dtypes is installed."""
 
@@ -188,7 +186,10 @@ def _error(error: adamd.Error) -> Json:
         kind = "problem" if error.members else "status"
         names = ("status", "type", "code", "title", "detail", "members", "etag", "retry_after")
         return {"kind": kind, **said, **{name: getattr(error, name) for name in names}}
-    return {"kind": "connection" if isinstance(error, adamd.ConnectionError) else "protocol", **said}
+    return {
+        "kind": "connection" if isinstance(error, adamd.ConnectionError) else "protocol",
+        **said,
+    }
 
 
 def main() -> None:
