@@ -1,5 +1,5 @@
-"""adamd.torch.Adam and AdamW, beside torch's own: an ordinary training, changed in one line, has the
-same bits. Needs torch, and a real server whose binary ADAMD_BINARY names."""
+"""adamd.torch.Adam and AdamW, beside torch's own: an ordinary training, changed in one line, has
+the same bits. Needs torch, and a real server whose binary ADAMD_BINARY names."""
 
 import copy
 import io
@@ -59,7 +59,7 @@ class OptimCase(TorchCase):
         )
 
     def both(self, work, kind: str = "Adam", **options) -> list:
-        """What `work(model, optimizer)` gives with torch's optimizer and with ours must be equal."""
+        """What `work(model, optimizer)` gives with torch's optimizer and with ours is equal."""
         ours, theirs = model(), model()
         got = work(ours, self.adam(ours.parameters(), kind, **options))
         expected = work(theirs, getattr(torch.optim, kind)(theirs.parameters(), **options))

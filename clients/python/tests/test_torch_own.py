@@ -368,6 +368,5 @@ class Swa(OptimCase):
         self.both(work)
 
 
-
 if __name__ == "__main__":
     unittest.main()

@@ -48,7 +48,7 @@ class Repeats:
         return max(left if timeout is None else min(timeout, left), 0.001)
 
     def wait(self, error: Union[_errors.ConnectionError, _errors.Unavailable]) -> None:
-        """Waits for the next try. Raises `error` where there is none, or the deadline comes first."""
+        """Waits for the next try. Raises `error` where there is none, or past the deadline."""
         at_least = _wait_asked(error)
         call = _calls.current.get()
         if self._left <= 0 or at_least is None:

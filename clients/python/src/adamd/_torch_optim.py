@@ -1,6 +1,6 @@
 """torch.optim.Adam and AdamW whose moments are at a server, which takes the steps.
 
-What is where: the values of the parameters and the hyperparameters are those here, as ever in torch.
+What is where: the values of the parameters and the hyperparameters are those here, as in torch.
 Before a step, what has changed of them since the last one is told to the server. Moments and counts
 are there alone, and come and go with state_dict() and load_state_dict()."""
 
@@ -36,7 +36,7 @@ def _options(group: Mapping[str, Any], index: int) -> Options:
 def _same(param: "torch.Tensor", known: "torch.Tensor") -> bool:
     """Whether every bit is the same."""
     bits = _BITS[param.element_size()]
-    return torch.equal(param.detach().cpu().view(bits), known.view(bits))
+    return bool(torch.equal(param.detach().cpu().view(bits), known.view(bits)))
 
 
 def _fingerprint(grads: Mapping[str, Any], changed: Any) -> bytes:
@@ -131,7 +131,7 @@ class Served(torch.optim.Optimizer):
             self.state.clear()
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        """As torch's; moments and counts go to the server, with the parameters and options of here."""
+        """As torch's; moments and counts go to the server, with parameters and options."""
         super().load_state_dict(state_dict)
         try:
             self._load()

@@ -210,7 +210,9 @@ class Transport:
         repeats = repeats or self.stream_repeats()
 
         def once() -> Tuple[Optional[str], Iterator[bytes]]:
-            what, response = self._send("GET", path, {"Accept": media_type, **headers}, None, repeats)
+            what, response = self._send(
+                "GET", path, {"Accept": media_type, **headers}, None, repeats
+            )
             if response.status != 200 or _media_type(response.headers) != media_type:
                 reply = self._whole("GET", path, what, response, repeats)
                 raise _errors.ProtocolError(
@@ -273,9 +275,7 @@ class Transport:
         except _TRANSPORT_ERRORS as error:
             raise _failure(what, error) from error
 
-    def _whole(
-        self, method: str, path: str, what: str, response: Any, repeats: Repeats
-    ) -> Reply:
+    def _whole(self, method: str, path: str, what: str, response: Any, repeats: Repeats) -> Reply:
         try:
             body = self._read(method, what, response, repeats)
             reply = Reply(response.status, response.headers, body)
@@ -314,7 +314,9 @@ class Transport:
         piece = _PIECE if repeats.seconds() is None else _SMALL_PIECE
         while at < len(view):
             if repeats.seconds() == 0:
-                raise TimeoutError(f"the deadline came after {at} of {len(view)} bytes of the reply")
+                raise TimeoutError(
+                    f"the deadline came after {at} of {len(view)} bytes of the reply"
+                )
             got = response.readinto(view[at : at + piece])
             if not got:
                 # An OSError: told as what urllib3 itself raises where a reply is cut off.

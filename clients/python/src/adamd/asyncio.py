@@ -7,8 +7,8 @@ The calls are those of adamd.Client and adamd.Optimizer, awaited; events() is an
 iterator. They run in threads of the client, as many at once as `threads` says: one that waits for a
 round, or for the next parameters, has one for itself.
 
-A call that is cancelled, or times out (asyncio.timeout), ends at once, and is not sent again. A step
-that ends so may have been taken, as after ConnectionError: an idempotency_key of your own makes it
+A call that is cancelled, or times out (asyncio.timeout), ends at once, and is not sent again. A
+step that ends so may have been taken, as after ConnectionError: an idempotency_key of your own makes it
 safe to call it again.
 """
 
@@ -42,12 +42,12 @@ def _threaded(
     async def awaited(self: Any, *args: Any, **kwargs: Any) -> Any:
         return await self._run(_calls.Call(), functools.partial(method, self._own, *args, **kwargs))
 
-    return awaited
+    return awaited  # type: ignore[return-value]
 
 
 class Client:
-    """As adamd.Client, with the same arguments, and `threads`: how many calls are made at once, each
-    on a connection of its own. The others wait for their turn, in order."""
+    """As adamd.Client, with the same arguments, and `threads`: how many calls are made at once,
+    each on a connection of its own. The others wait for their turn, in order."""
 
     def __init__(self, url: str = "http://127.0.0.1:2326", *, threads: int = 64, **options: Any):
         self._own = _client.Client(url, **options, connections=threads)
@@ -99,18 +99,19 @@ class Optimizer:
     def __repr__(self) -> str:
         return f"<adamd.asyncio.Optimizer {self.name!r}>"
 
-    create = _threaded(_optimizer.Optimizer.create)
+    # mypy fears that their keywords could hold a "self".
+    create = _threaded(_optimizer.Optimizer.create)  # type: ignore[arg-type]
     step = _threaded(_optimizer.Optimizer.step)
     param_groups = _threaded(_optimizer.Optimizer.param_groups)
-    add_param_group = _threaded(_optimizer.Optimizer.add_param_group)
-    patch = _threaded(_optimizer.Optimizer.patch)
-    configure = _threaded(_optimizer.Optimizer.configure)
+    add_param_group = _threaded(_optimizer.Optimizer.add_param_group)  # type: ignore[arg-type]
+    patch = _threaded(_optimizer.Optimizer.patch)  # type: ignore[arg-type]
+    configure = _threaded(_optimizer.Optimizer.configure)  # type: ignore[arg-type]
     params = _threaded(_optimizer.Optimizer.params)
     param = _threaded(_optimizer.Optimizer.param)
     put_params = _threaded(_optimizer.Optimizer.put_params)
     state = _threaded(_optimizer.Optimizer.state)
     state_dict = _threaded(_optimizer.Optimizer.state_dict)
-    restore = _threaded(_optimizer.Optimizer.restore)
+    restore = _threaded(_optimizer.Optimizer.restore)  # type: ignore[arg-type]
     load_state_dict = _threaded(_optimizer.Optimizer.load_state_dict)
     digest = _threaded(_optimizer.Optimizer.digest)
     history = _threaded(_optimizer.Optimizer.history)
@@ -127,8 +128,8 @@ class Optimizer:
     delete = _threaded(_optimizer.Optimizer.delete)
 
     async def events(self, last_event_id: Optional[int] = None) -> AsyncIterator[_events.Event]:
-        """As adamd.Optimizer.events(): `async for event in opt.events(): ...`. It has a thread while
-        it waits for an event."""
+        """As adamd.Optimizer.events(): `async for event in opt.events(): ...`. It has a thread
+        while it waits for an event."""
         call = _calls.Call()
         make = functools.partial(self._own.events, last_event_id)
         stream: Any = await self._run(call, make)

@@ -32,7 +32,15 @@ from ._state import StateDict
 from ._torch_optim import Adam, AdamW
 from ._torch_tensors import check_fits, counter, tensor
 
-__all__ = ["Adam", "AdamW", "from_torch", "state_dict", "to_adamd_dict", "to_torch", "to_torch_dict"]
+__all__ = [
+    "Adam",
+    "AdamW",
+    "from_torch",
+    "state_dict",
+    "to_adamd_dict",
+    "to_torch",
+    "to_torch_dict",
+]
 
 Model = Union["torch.nn.Module", Mapping[str, "torch.Tensor"], Iterable[Tuple[str, "torch.Tensor"]]]
 """A module, or named parameters: what module.named_parameters() gives, or a mapping."""
@@ -206,13 +214,13 @@ def _names(
     named: Dict[str, torch.Tensor] = {}
     names: Dict[int, str] = {}
     ours = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for name, tensor in _named(model):
+    for name, param in _named(model):
         if name in named:
             raise ValueError(f"the model names {name!r} twice, expected a name for each parameter")
-        if id(tensor) in names and id(tensor) in ours:
-            raise ValueError(f"one parameter is named both {names[id(tensor)]!r} and {name!r}")
-        named[name] = tensor
-        names[id(tensor)] = name
+        if id(param) in names and id(param) in ours:
+            raise ValueError(f"one parameter is named both {names[id(param)]!r} and {name!r}")
+        named[name] = param
+        names[id(param)] = name
     groups = []
     for i, group in enumerate(optimizer.param_groups):
         for k, param in enumerate(group["params"]):
