@@ -1,5 +1,5 @@
-"""What a case expects, held against what came: the requests that a client sent, and the results that
-its driver gave. Each check gives a list of what is wrong."""
+"""What a case expects, held against what came: the requests that a client sent, and the results
+that its driver gave. Each check gives a list of what is wrong."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def _number(value: Any) -> Optional[float]:
 
 
 def like(expected: Any, found: Any, where: str) -> List[str]:
-    """An object may hold more than is expected, a list may not. "~..." is a pattern, "$any" anything;
-    {"$not": x}; {"$keys": [...]}: exactly these."""
+    """An object may hold more than is expected, a list may not. "~..." is a pattern, "$any" is
+    anything; {"$not": x}; {"$keys": [...]}: exactly these."""
     if expected == "$any":
         return []
     if isinstance(expected, dict):
@@ -90,9 +90,7 @@ def same_tensors(expected: Json, found: Any, where: str) -> List[str]:
     for name, spec in expected.items():
         a, b = tensors.wire(spec), found[name]
         if a != {**b, "hex": b["hex"].lower()}:
-            wrong.append(
-                f"{where}.{name} is {tensors.readable(b)}, expected {tensors.readable(a)}"
-            )
+            wrong.append(f"{where}.{name} is {tensors.readable(b)}, expected {tensors.readable(a)}")
     return wrong
 
 

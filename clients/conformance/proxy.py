@@ -116,7 +116,7 @@ def newer(reply: Reply) -> Reply:
     body = reply.body
     if body and media.startswith("application/vnd.safetensors"):
         found, metadata = tensors.unpack(body)
-        body = tensors.pack(found, {**metadata, "x_of_tomorrow": "{\"a\": [1"})
+        body = tensors.pack(found, {**metadata, "x_of_tomorrow": '{"a": [1'})
     elif body and "json" in media:
         body = json.dumps(_grown(json.loads(body))).encode()
     return reply._replace(headers=[*reply.headers, ("Adam-Of-Tomorrow", "yes; a=1")], body=body)
@@ -284,4 +284,4 @@ class Proxy:
                 peer.sendall(block)
                 left -= b"\ndata:" in b"\n" + block
                 block = b""
-            peer.sendall(b"id: 99\nevent: step\ndata: {\"st")  # cut off: no event
+            peer.sendall(b'id: 99\nevent: step\ndata: {"st')  # cut off: no event

@@ -73,7 +73,10 @@ class Server:
     def request(self, method: str, path: str, value: Any = None, headers: Any = None) -> Any:
         """Past the proxy. A refusal is an error of the case."""
         data = None if value is None else json.dumps(value).encode()
-        lines = {**({} if data is None else {"Content-Type": "application/json"}), **(headers or {})}
+        lines = {
+            **({} if data is None else {"Content-Type": "application/json"}),
+            **(headers or {}),
+        }
         request = urllib.request.Request(self.url + path, data, lines, method=method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
@@ -208,7 +211,9 @@ class Stage:
         if "down_ms" in call:
             self._proxy.down()
             threading.Timer(call["down_ms"] / 1000, self._proxy.up).start()
-        others = [threading.Thread(target=self._direct, args=(s,)) for s in call.get("meanwhile", [])]
+        others = [
+            threading.Thread(target=self._direct, args=(s,)) for s in call.get("meanwhile", [])
+        ]
         for thread in others:
             thread.start()
         within = call.get("within_ms", _WITHIN_MS) / 1000
@@ -246,9 +251,13 @@ class Stage:
     def _after(self, after: Json) -> List[str]:
         wrong: List[str] = []
         for spec in after.get("get", []):
-            wrong += checks.like(spec["json"], self._server.request("GET", spec["path"]), f"after: {spec['path']}")
+            wrong += checks.like(
+                spec["json"], self._server.request("GET", spec["path"]), f"after: {spec['path']}"
+            )
         names = after.get("same_digest", [])
-        digests = [self._server.request("GET", f"/v1/optimizers/{n}/digest")["digest"] for n in names]
+        digests = [
+            self._server.request("GET", f"/v1/optimizers/{n}/digest")["digest"] for n in names
+        ]
         if len(set(digests)) > 1:
             wrong.append(f"after: {' and '.join(names)} have other digests: a step too many or few")
         return wrong

@@ -16,7 +16,12 @@ except ImportError:
 Json = Dict[str, Any]
 
 # Name, code in a file, bytes of an element.
-DTYPES = {"float32": ("F32", 4), "float64": ("F64", 8), "bfloat16": ("BF16", 2), "float16": ("F16", 2)}
+DTYPES = {
+    "float32": ("F32", 4),
+    "float64": ("F64", 8),
+    "bfloat16": ("BF16", 2),
+    "float16": ("F16", 2),
+}
 _BY_CODE = {code: name for name, (code, _) in DTYPES.items()}
 
 
@@ -33,7 +38,7 @@ def _element(dtype: str, value: float) -> bytes:
     if dtype == "float32":
         return bits
     if bits[:2] != b"\0\0":
-        raise ValueError(f"{value} is no bfloat16: write its bits, with \"hex\"")
+        raise ValueError(f'{value} is no bfloat16: write its bits, with "hex"')
     return bits[2:]
 
 

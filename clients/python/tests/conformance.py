@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import types
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
@@ -18,6 +19,24 @@ from adamd import _safetensors  # noqa: E402
 Json = Dict[str, Any]
 
 
+class _Brain:
+    """A tensor of bfloat16 as torch has it, for where neither torch nor ml_dtypes is installed."""
+
+    dtype = "torch.bfloat16"
+
+    def __init__(self, bits: "np.ndarray[Any, Any]"):
+        self.bits = bits
+
+    def detach(self) -> "_Brain":
+        return self
+
+    cpu = contiguous = detach
+
+    def view(self, dtype: Any) -> "_Brain":
+        return self
+
+    def numpy(self) -> "np.ndarray[Any, Any]":
+        return self.bits
 
 
 def _array(tensor: Json) -> Any:
@@ -28,9 +47,7 @@ def _array(tensor: Json) -> Any:
         return array
     if _safetensors.ml_dtypes is not None:
         return array.view(_safetensors.ml_dtypes.bfloat16)
-    import torch
-
-    return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return _Brain(array)
 
 
 def _arrays(tensors: Optional[Json]) -> Json:
@@ -169,10 +186,15 @@ def _error(error: adamd.Error) -> Json:
         kind = "problem" if error.members else "status"
         names = ("status", "type", "code", "title", "detail", "members", "etag", "retry_after")
         return {"kind": kind, **said, **{name: getattr(error, name) for name in names}}
-    return {"kind": "connection" if isinstance(error, adamd.ConnectionError) else "protocol", **said}
+    return {
+        "kind": "connection" if isinstance(error, adamd.ConnectionError) else "protocol",
+        **said,
+    }
 
 
 def main() -> None:
+    if _safetensors.ml_dtypes is None:
+        sys.modules["torch"] = types.SimpleNamespace(bfloat16=_Brain.dtype, int16=None)  # type: ignore
     client: Any = None
     for line in sys.stdin:
         call = json.loads(line)

@@ -18,8 +18,9 @@ _JSON = "application/json"
 class Client:
     """A server at `url`. Connections are kept open; threads may share a client.
 
-    `timeout` is in seconds, for each wait on the server, None for no limit; `max_reply` in bytes.
-    Proxies named in the environment are not used.
+    `timeout` is in seconds, for each wait on the server, None for no limit; `max_reply` in bytes;
+    `connections` are kept open at most. Proxies named in the environment (http_proxy, https_proxy,
+    all_proxy, no_proxy) are used, but for this machine itself.
 
     A step, and a request that only reads, is sent again by itself, at most `max_retries` times,
     where no whole reply came (not reached, cut off, too slow) and after 503 with Retry-After; never
@@ -39,9 +40,10 @@ class Client:
         max_reply: int = 8 << 30,
         max_retries: int = 8,
         deadline: Optional[float] = None,
+        connections: int = 8,
     ):
         self._transport = Transport(
-            url, timeout, connect_timeout, max_reply, max_retries, deadline
+            url, timeout, connect_timeout, max_reply, max_retries, deadline, connections
         )
 
     def close(self) -> None:

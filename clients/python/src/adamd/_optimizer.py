@@ -333,8 +333,8 @@ class Optimizer:
         return self._posted("/snapshot", None)
 
     def rollback(self, step: int) -> Json:
-        """Makes it what it was at that step, to the bit, and returns the summary. The epoch changes;
-        gradients that are held are dropped."""
+        """Makes it what it was at that step, to the bit, and returns the summary. The epoch
+        changes; gradients that are held are dropped."""
         return self._posted("/rollback", {"step": operator.index(step)})
 
     def fork(self, name: str, step: Optional[int] = None) -> Json:

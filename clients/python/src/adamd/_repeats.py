@@ -6,7 +6,7 @@ import random
 import time
 from typing import Optional, Union
 
-from . import _errors
+from . import _calls, _errors
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
 _LONGEST_RETRY_AFTER = 60
@@ -48,8 +48,9 @@ class Repeats:
         return max(left if timeout is None else min(timeout, left), 0.001)
 
     def wait(self, error: Union[_errors.ConnectionError, _errors.Unavailable]) -> None:
-        """Waits for the next try. Raises `error` where there is none, or the deadline comes first."""
+        """Waits for the next try. Raises `error` where there is none, or past the deadline."""
         at_least = _wait_asked(error)
+        call = _calls.current.get()
         if self._left <= 0 or at_least is None:
             raise error
         self._left -= 1
@@ -58,4 +59,7 @@ class Repeats:
         left = self.seconds()
         if left is not None and pause >= left:
             raise error
-        time.sleep(pause)
+        if call is None:
+            time.sleep(pause)
+        elif call.ended.wait(pause):
+            raise error

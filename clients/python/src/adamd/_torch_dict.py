@@ -38,13 +38,19 @@ _NUMBERS = ("lr", "eps", "weight_decay")
 # Notes that torch's schedulers keep in a group (torch.optim.lr_scheduler, swa_utils): they decide
 # no step, and stay with torch.
 KEPT_BY_TORCH = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr")
-_KNOWN = {
+KNOWN = {
     *_NUMBERS,
     *_SWITCHES,
     *_FLAGS,
     *KEPT_BY_TORCH,
     *("params", "param_names", "betas", "decoupled_weight_decay"),
 }
+STEPPED = (*_NUMBERS, *_SWITCHES, "betas")
+"""What decides a step, and may change between two."""
+
+
+def flags_of(group: Mapping[str, Any]) -> Dict[str, Any]:
+    return {name: group.get(name, default) for name, default in _FLAGS.items()}
 
 
 def array_of(what: str, value: Any) -> "np.ndarray[Any, Any]":
@@ -122,7 +128,7 @@ def check_flags(group: Mapping[str, Any], where: str) -> None:
 def options_of(group: Mapping[str, Any], where: str) -> Dict[str, Any]:
     """A torch group's hyperparameters as adamd writes them."""
     for key in group:
-        if key not in _KNOWN:
+        if key not in KNOWN:
             raise ValueError(
                 f"{where} has the key {key!r}, which adamd knows nothing of; expected the keys of "
                 f"torch.optim.Adam, and of torch's schedulers ({', '.join(KEPT_BY_TORCH)})"
@@ -148,7 +154,7 @@ def options_of(group: Mapping[str, Any], where: str) -> Dict[str, Any]:
         "eps": _number(f"eps of {where}", group["eps"]),
         "weight_decay": _number(f"weight_decay of {where}", group["weight_decay"]),
         **switches,
-        **{name: group.get(name, default) for name, default in _FLAGS.items()},
+        **flags_of(group),
     }
 
 
@@ -300,7 +306,7 @@ def to_adamd(
 # ---- to torch
 
 
-def _match(own: Sequence[Sequence[str]], torch_groups: Sequence[Sequence[str]]) -> None:
+def match(own: Sequence[Sequence[str]], torch_groups: Sequence[Sequence[str]]) -> None:
     """Refuses groups that do not have the same parameters."""
     if any(isinstance(names, str) for names in torch_groups):
         raise TypeError("names are one list, expected a list of names for each param group")
@@ -381,7 +387,7 @@ def _torch_group(group: Mapping[str, Any], algorithm: str, index: int) -> Dict[s
     return converted
 
 
-def _entry(
+def entry(
     state: StateDict, name: str, step: int, counter: "np.dtype[Any]"
 ) -> Optional[Dict[str, "np.ndarray[Any, Any]"]]:
     """torch's state of one parameter; None where torch would have none: no gradient yet."""
@@ -414,7 +420,7 @@ def to_torch(
     check_extras(header, drop_extras)
     own = [group["params"] for group in header["param_groups"]]
     if groups is not None:
-        _match(own, groups)
+        match(own, groups)
     ids: Iterator[int] = iter(range(1 << 62))
     converted: Dict[str, Any] = {"state": {}, "param_groups": []}
     for i, group in enumerate(header["param_groups"]):
@@ -423,11 +429,11 @@ def to_torch(
         for name in groups[i] if groups is not None else own[i]:
             key = next(ids)
             out["params"].append(key)
-            entry = _entry(state, name, header["steps"][name], np.dtype(counter))
-            if entry is not None:
+            found = entry(state, name, header["steps"][name], np.dtype(counter))
+            if found is not None:
                 converted["state"][key] = {
                     kind: make("" if kind == "step" else name, array)
-                    for kind, array in entry.items()
+                    for kind, array in found.items()
                 }
         converted["param_groups"].append(out)
     return converted

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import re
+import urllib.request
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
 import urllib3
 
-from . import _errors
+from . import _calls, _errors
 from ._repeats import Repeats
 from ._safetensors import Encoded
 
@@ -74,6 +76,45 @@ class _Response(http.client.HTTPResponse):
             raise ConnectionResetError("the connection ended in the header of the reply")
 
 
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _proxy(scheme: str, host: str, port: Optional[int]) -> Optional[str]:
+    """The proxy that the environment names for this server (http_proxy, https_proxy, all_proxy but
+    for the hosts of no_proxy). There is none to this machine itself."""
+    place = f"{host}:{port}" if port is not None else host
+    if _loopback(host) or urllib.request.proxy_bypass(place):
+        return None
+    proxies = urllib.request.getproxies()
+    found = proxies.get(scheme) or proxies.get("all")
+    return found if found is None or "://" in found else "http://" + found
+
+
+def _pool(url: str, proxy: Optional[str], connections: int) -> Any:
+    """A pool of connections whose current one a Call can end."""
+    # retries=False here and in every call: what is sent again is request()'s to decide.
+    if proxy is None:
+        pool: Any = urllib3.connection_from_url(url, maxsize=connections, retries=False)
+    else:
+        manager = urllib3.ProxyManager(proxy, maxsize=connections, retries=False)
+        pool = manager.connection_from_url(url)
+
+    def getresponse(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = _calls.current.get()
+        if call is not None:
+            call.hold(self.sock)
+        return pool_class.getresponse(self, *args, **kwargs)
+
+    pool_class = pool.ConnectionCls
+    own = {"response_class": _Response, "getresponse": getresponse}
+    pool.ConnectionCls = type("Connection", (pool_class,), own)
+    return pool
+
+
 class Reply:
     """A whole reply; `body` is a buffer of bytes that nothing else holds."""
 
@@ -106,6 +147,7 @@ class Transport:
         max_reply: int,
         max_retries: int,
         deadline: Optional[float] = None,
+        connections: int = 8,
     ):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -119,10 +161,10 @@ class Transport:
         self._connect_timeout = connect_timeout
         self._read_timeout = timeout
         self._url = f"{parts.scheme}://{parts.netloc}"
-        # retries=False here and in every call: what is sent again is request()'s to decide.
-        self._pool = urllib3.connection_from_url(self._url, maxsize=8, retries=False)
-        connection = type("Connection", (self._pool.ConnectionCls,), {"response_class": _Response})
-        self._pool.ConnectionCls = connection
+        proxy = _proxy(parts.scheme, parts.hostname, parts.port)
+        self._pool = _pool(self._url, proxy, connections)
+        # To a proxy goes the whole URL, but through a tunnel, which https has.
+        self._target = self._url if proxy is not None and parts.scheme == "http" else ""
 
     def close(self) -> None:
         self._pool.close()
@@ -168,7 +210,9 @@ class Transport:
         repeats = repeats or self.stream_repeats()
 
         def once() -> Tuple[Optional[str], Iterator[bytes]]:
-            what, response = self._send("GET", path, {"Accept": media_type, **headers}, None, repeats)
+            what, response = self._send(
+                "GET", path, {"Accept": media_type, **headers}, None, repeats
+            )
             if response.status != 200 or _media_type(response.headers) != media_type:
                 reply = self._whole("GET", path, what, response, repeats)
                 raise _errors.ProtocolError(
@@ -218,21 +262,20 @@ class Transport:
         try:
             return what, self._pool.urlopen(
                 method,
-                self._base + path,
+                self._target + self._base + path,
                 body=parts,
                 headers=headers,
                 retries=False,
                 timeout=timeout,
                 redirect=False,
+                assert_same_host=False,  # the pool is the server's, by whatever target
                 preload_content=False,
                 decode_content=False,
             )
         except _TRANSPORT_ERRORS as error:
             raise _failure(what, error) from error
 
-    def _whole(
-        self, method: str, path: str, what: str, response: Any, repeats: Repeats
-    ) -> Reply:
+    def _whole(self, method: str, path: str, what: str, response: Any, repeats: Repeats) -> Reply:
         try:
             body = self._read(method, what, response, repeats)
             reply = Reply(response.status, response.headers, body)
@@ -241,6 +284,9 @@ class Transport:
             if isinstance(error, _TRANSPORT_ERRORS):
                 raise _failure(what, error) from error
             raise
+        call = _calls.current.get()
+        if call is not None:
+            call.let_go()
         response.release_conn()
         if reply.status >= 300 and reply.status != 304:
             after = _seconds(reply.headers.get("Retry-After", ""))
@@ -268,7 +314,9 @@ class Transport:
         piece = _PIECE if repeats.seconds() is None else _SMALL_PIECE
         while at < len(view):
             if repeats.seconds() == 0:
-                raise TimeoutError(f"the deadline came after {at} of {len(view)} bytes of the reply")
+                raise TimeoutError(
+                    f"the deadline came after {at} of {len(view)} bytes of the reply"
+                )
             got = response.readinto(view[at : at + piece])
             if not got:
                 # An OSError: told as what urllib3 itself raises where a reply is cut off.

@@ -1,6 +1,9 @@
-"""Between torch.optim.Adam or AdamW and adamd, in both directions, bit for bit.
+"""torch.optim.Adam and AdamW at a server, and between torch's and adamd, bit for bit.
 
-    import adamd, adamd.torch
+    optimizer = adamd.torch.Adam(model.named_parameters(), lr=0.01, url=..., name="mlp")
+
+is torch.optim.Adam whose steps are taken by a server (_torch_optim.py). And an optimizer of torch's
+own goes there and back:
 
     handle = adamd.Client().optimizer("mlp")
     adamd.torch.from_torch(handle, optimizer, model)  # creates it there, or loads into it
@@ -26,8 +29,18 @@ from . import _torch_dict
 from ._optimizer import Optimizer
 from ._errors import NotFound
 from ._state import StateDict
+from ._torch_optim import Adam, AdamW
+from ._torch_tensors import check_fits, counter, tensor
 
-__all__ = ["from_torch", "state_dict", "to_adamd_dict", "to_torch", "to_torch_dict"]
+__all__ = [
+    "Adam",
+    "AdamW",
+    "from_torch",
+    "state_dict",
+    "to_adamd_dict",
+    "to_torch",
+    "to_torch_dict",
+]
 
 Model = Union["torch.nn.Module", Mapping[str, "torch.Tensor"], Iterable[Tuple[str, "torch.Tensor"]]]
 """A module, or named parameters: what module.named_parameters() gives, or a mapping."""
@@ -95,16 +108,16 @@ def to_torch(
 
     def like(name: str, array: "np.ndarray[Any, Any]") -> "torch.Tensor":
         if not name:
-            return _tensor(array)
+            return tensor(array)
         with torch.no_grad():  # with the strides of the parameter, as torch would have made it
-            return torch.empty_like(named[name]).copy_(_tensor(array))
+            return torch.empty_like(named[name]).copy_(tensor(array))
 
     values = state.part("params")
     names = [name for group in groups for name in group]
     for name in names:
         if name in values:
-            _check_fits(name, values[name], named[name])
-    converted = _torch_dict.to_torch(state, groups, drop_extras, like, _counter())
+            check_fits(name, values[name], named[name])
+    converted = _torch_dict.to_torch(state, groups, drop_extras, like, counter())
     for group, own in zip(converted["param_groups"], optimizer.param_groups):
         for key in ("foreach", "fused"):
             if key in own:
@@ -116,7 +129,7 @@ def to_torch(
     optimizer.load_state_dict(converted)
     with torch.no_grad():
         for name in names:
-            named[name].copy_(_tensor(values[name]))
+            named[name].copy_(tensor(values[name]))
 
 
 def state_dict(
@@ -159,21 +172,11 @@ def to_torch_dict(
     and torch's load_state_dict replaces these: to_torch keeps it."""
     state = source if isinstance(source, StateDict) else source.state_dict()
     return _torch_dict.to_torch(
-        state, names, drop_extras, lambda _, array: _tensor(array).clone(), _counter()
+        state, names, drop_extras, lambda _, array: tensor(array).clone(), counter()
     )
 
 
 # ---- helpers
-
-
-def _tensor(array: "np.ndarray[Any, Any]") -> "torch.Tensor":
-    """The array as a tensor, not copied where it is writable and row-major."""
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
-
-
-def _counter() -> Any:
-    """The type in which torch counts steps."""
-    return np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
 
 
 def _algorithm(optimizer: "torch.optim.Optimizer") -> str:
@@ -211,13 +214,13 @@ def _names(
     named: Dict[str, torch.Tensor] = {}
     names: Dict[int, str] = {}
     ours = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for name, tensor in _named(model):
+    for name, param in _named(model):
         if name in named:
             raise ValueError(f"the model names {name!r} twice, expected a name for each parameter")
-        if id(tensor) in names and id(tensor) in ours:
-            raise ValueError(f"one parameter is named both {names[id(tensor)]!r} and {name!r}")
-        named[name] = tensor
-        names[id(tensor)] = name
+        if id(param) in names and id(param) in ours:
+            raise ValueError(f"one parameter is named both {names[id(param)]!r} and {name!r}")
+        named[name] = param
+        names[id(param)] = name
     groups = []
     for i, group in enumerate(optimizer.param_groups):
         for k, param in enumerate(group["params"]):
@@ -237,13 +240,3 @@ def _capture(
     named, groups = _names(optimizer, model)
     names = [name for group in groups for name in group]
     return _torch_dict.to_adamd(optimizer.state_dict(), named, names, algorithm, step, copy)
-
-
-def _check_fits(name: str, array: "np.ndarray[Any, Any]", param: "torch.Tensor") -> None:
-    own = str(param.dtype).replace("torch.", "")
-    if array.dtype.name != own:
-        raise TypeError(f"the state has {name!r} in {array.dtype.name}, the model in {own}")
-    if tuple(array.shape) != tuple(param.shape):
-        raise ValueError(
-            f"the state has {name!r} of shape {list(array.shape)}, the model {list(param.shape)}"
-        )
