@@ -205,6 +205,9 @@ typedef struct adamdc_transfer {
     adamd_error *error;
 } adamdc_transfer;
 
+/* head.c: libcurl's callback for each line of a reply's header, with the transfer. */
+size_t adamdc_on_header(char *line, size_t size, size_t count, void *transfer);
+
 /* Sets the client's handle up. After OK, adamdc_transfer_end must follow, with what libcurl said of
  * the handle. */
 adamd_status adamdc_transfer_begin(adamdc_transfer *transfer, adamd_error *error);

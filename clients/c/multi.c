@@ -163,10 +163,10 @@ adamd_status adamd_multi_step(adamd_multi *multi, const char *name, const adamd_
         return adamdc_error_set(error, ADAMD_INVALID_ARGUMENT, "adamd_multi_step without a multi");
     }
     adamd_status status = multi->free == NULL ? add_slot(multi, error) : ADAMD_OK;
-    if (status != ADAMD_OK) {
+    slot *s = multi->free;
+    if (status != ADAMD_OK || s == NULL) {
         return status;
     }
-    slot *s = multi->free;
     s->tag = tag;
     status = adamdc_step_make(s->client, name, grads, n, params_out, options, &s->step, error);
     if (status != ADAMD_OK) {

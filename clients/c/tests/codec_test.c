@@ -219,7 +219,7 @@ static void check_problem(void)
         "{\"status\":422,\"got_shape\":[1,[2,{\"a\":[]}],\"x]\\\"\"],\"n\":null,"
         "\"type\":\"urn:adamd:problem:shape-mismatch\",\"x\":{},\"detail\":\"no \\\"w\\\"\"}";
     adamd_error error;
-    CHECK(adamdc_error_refused(&error, "POST /x", 422, 0, text, strlen(text)) == ADAMD_REFUSED);
+    CHECK(adamdc_error_refused(&error, "POST /x", 422, -1, text, strlen(text)) == ADAMD_REFUSED);
     CHECK(strcmp(error.type, "urn:adamd:problem:shape-mismatch") == 0);
     CHECK(strcmp(error.detail, "no \"w\"") == 0);
     CHECK(strcmp(error.body, text) == 0);
@@ -227,7 +227,7 @@ static void check_problem(void)
     for (size_t cut = 0; cut < strlen(text); cut++) { /* and reads nothing behind its end */
         char *part = malloc(cut + 1);
         memcpy(part, text, cut);
-        CHECK(adamdc_error_refused(&error, "", 500, 0, part, cut) == ADAMD_REFUSED);
+        CHECK(adamdc_error_refused(&error, "", 500, -1, part, cut) == ADAMD_REFUSED);
         free(part);
     }
 }

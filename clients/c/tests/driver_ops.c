@@ -139,7 +139,7 @@ static adamd_status places(call *c, wires *into)
     const cJSON *group = NULL;
     const cJSON *one = NULL;
     *into = wires_read(cJSON_GetObjectItem(c->message, "into"));
-    if (into->n > 0) {
+    if (into->n > 0 || option(c, "if_none_match") != NULL) { /* which is not to be met */
         return ADAMD_OK;
     }
     adamd_status status = adamd_param_groups(c->client, c->name, "none", &json, NULL, &c->error);

@@ -13,9 +13,8 @@ unsigned char *hex_read(const char *text, size_t *length)
     *length = strlen(text) / 2;
     unsigned char *bytes = malloc(*length + 1);
     for (size_t i = 0; i < *length; i++) {
-        unsigned byte = 0;
-        (void)sscanf(text + 2 * i, "%2x", &byte);
-        bytes[i] = (unsigned char)byte;
+        const char digits[3] = {text[2 * i], text[2 * i + 1], '\0'};
+        bytes[i] = (unsigned char)strtoul(digits, NULL, 16);
     }
     return bytes;
 }

@@ -21,7 +21,10 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
 	[ -z "$url" ] || break
 	sleep 0.2
 done
-cp "$here/example.c" "$work/example.c"
+cp "$here/example.c.in" "$work/example.c"
+awk '/^```/ { blocks++; next } blocks == 1 && !/^#include/' "$here/../README.md" |
+	sed 's|"http://127.0.0.1:2326"|url|; s|"mlp"|name|' >"$work/example.inc"
+grep -q adamd_step "$work/example.inc"
 
 export PKG_CONFIG_PATH="$library/pkgconfig"
 # shellcheck disable=SC2046 # flags
