@@ -13,13 +13,15 @@ trap '[ -z "$pid" ] || kill "$pid"; rm -rf "$work"' EXIT
 mv "$work/moved" "$work/prefix" # nothing in it may name where it was
 library=$(dirname "$(find "$work/prefix" -name adamd_client.pc)")/..
 
+true >"$work/listening"
 "$server" --port 0 --log-level error >"$work/listening" &
 pid=$!
 url=''
-for _ in 1 2 3 4 5 6 7 8 9 10; do
+tries=0
+while [ -z "$url" ] && [ $tries -lt 100 ]; do
+	sleep 0.1
 	url=$(sed -n 's/.* listening on //p' "$work/listening")
-	[ -z "$url" ] || break
-	sleep 0.2
+	tries=$((tries + 1))
 done
 cp "$here/example.c.in" "$work/example.c"
 awk '/^```/ { blocks++; next } blocks == 1 && !/^#include/' "$here/../README.md" |
