@@ -1,12 +1,11 @@
 /* recover.c: what is on disk, done again: the newest snapshot of each optimizer, then the records
  * of the journal behind it, through the same handlers and the same core. */
-#include "recover.h"
+#include "recover_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "api_persist.h"
 #include "clock.h"
 #include "log.h"
 
@@ -81,142 +80,6 @@ static void forget_all(recoverer *rec)
     free(rec->all);
 }
 
-/* ---- doing it again ---- */
-
-/* The text of a refusal. */
-static void take_problem(const reply *r, problem *p)
-{
-    problem_set(p, PROBLEM_INVALID_VALUE, "it is refused now: %.*s",
-                r->text != NULL ? (int)r->text->length : 0, r->text != NULL ? r->text->data : "");
-}
-
-/* Makes the request of a record again, up to its handler. False, with the problem set. */
-static bool read_request(api_context *ctx, const journal_record *record, instance *inst,
-                         api_request *rq, json_doc **doc, problem *p)
-{
-    codec_error error;
-    journal_request asked;
-    *doc = NULL;
-    *rq = (api_request){0};
-    if (json_parse(ctx->buffers, record->meta, record->meta_length, doc, &error) != CODEC_OK ||
-        journal_request_read(*doc, &asked, &error) != CODEC_OK) {
-        return problem_from_codec(p, &error);
-    }
-    const router_headers headers = {.content_type = asked.content_type,
-                                    .worker = asked.worker,
-                                    .key = asked.key,
-                                    .weight = asked.weight,
-                                    .based_on = asked.based_on,
-                                    .has_body = record->data_length > 0,
-                                    .has_length = asked.content_type != NULL,
-                                    .length = record->data_length,
-                                    .replays = inst,
-                                    .recovers = true};
-    if (!router_begin(ctx, asked.method, asked.target, &headers, rq, p)) {
-        return false;
-    }
-    if (rq->route->body != ROUTE_NO_BODY) {
-        rq->body = buffer_get(ctx->buffers, record->data_length);
-        if (rq->body == NULL) {
-            return problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for a request of %llu bytes",
-                               (unsigned long long)record->data_length);
-        }
-        memcpy(rq->body->data, record->data, record->data_length);
-        rq->body->length = record->data_length;
-    }
-    return true;
-}
-
-static void drop_request(api_request *rq, json_doc *doc)
-{
-    buffer_drop(rq->body);
-    instance_drop(rq->instance);
-    json_free(doc);
-}
-
-static bool replay_request(api_context *ctx, instance *inst, const journal_record *record,
-                           uint64_t end, problem *p)
-{
-    json_doc *doc;
-    api_request rq;
-    reply r = {0};
-    bool done = read_request(ctx, record, inst, &rq, &doc, p);
-    if (done) {
-        rq.lsn = end;
-        if (end <= atomic_load(&inst->kept.snapshot)) {
-            rq.key = NULL; /* held by its snapshot, which has the answer to the key */
-        }
-        (void)router_run(ctx, &rq, &r);
-        done = r.status < 300;
-        if (!done) {
-            take_problem(&r, p);
-        } else if (!atomic_load(&inst->removed) && instance_info(inst).epoch != record->epoch) {
-            instance_rewritten(inst, record->epoch);
-        }
-    }
-    reply_drop(&r);
-    drop_request(&rq, doc);
-    return done;
-}
-
-/* The optimizer that a record creates, not in the list. NULL, with the problem set. */
-static instance *replay_creation(api_context *ctx, const journal_record *record, problem *p)
-{
-    json_doc *doc;
-    api_request rq;
-    instance *inst = NULL;
-    if (read_request(ctx, record, NULL, &rq, &doc, p)) {
-        const bool creates = rq.route->handler == api_create && rq.body != NULL;
-        inst = creates ? api_make_again(ctx, rq.sent, rq.body, rq.optimizer, record->optimizer, p)
-                       : NULL;
-        if (!creates) {
-            (void)problem_set(p, PROBLEM_INVALID_VALUE,
-                              "it is of an optimizer whose creation is not in the journal, nor has "
-                              "it a snapshot");
-        }
-    }
-    drop_request(&rq, doc);
-    return inst;
-}
-
-static bool diverged(const instance *inst, const journal_record *record, const optimizer_info *info,
-                     problem *p)
-{
-    return problem_set(p, PROBLEM_STATE_MISMATCH,
-                       "it is of step %llu, epoch %llu of '%s', which comes there at step %llu, "
-                       "epoch %llu",
-                       (unsigned long long)record->step, (unsigned long long)record->epoch,
-                       inst->name, (unsigned long long)info->step, (unsigned long long)info->epoch);
-}
-
-/* Does a record again that is behind what the instance has. */
-static bool replay(api_context *ctx, instance *inst, const journal_record *record, uint64_t end,
-                   problem *p)
-{
-    bool done;
-    optimizer_info info = instance_info(inst);
-    switch (record->type) {
-    case STORE_STEP:
-        done = info.step == record->step && info.epoch == record->epoch
-                   ? api_replay_step(ctx, inst, record, p)
-                   : diverged(inst, record, &info, p);
-        break;
-    case STORE_REQUEST:
-        done = replay_request(ctx, inst, record, end, p);
-        info = instance_info(inst);
-        if (done && info.step != record->step) {
-            done = diverged(inst, record, &info, p);
-        }
-        break;
-    default:
-        done = problem_set(p, PROBLEM_INVALID_VALUE, "it is of type %u, which is not known",
-                           record->type);
-    }
-    inst->kept.last = end;
-    inst->kept.bytes += record->meta_length + record->data_length;
-    return done;
-}
-
 static void tell(recoverer *rec)
 {
     const int64_t now = clock_ms();
@@ -233,68 +96,6 @@ static void tell(recoverer *rec)
 }
 
 /* ---- snapshots ---- */
-
-/* Whether a gradient that the snapshot held is in this record, which is before it. */
-static bool is_held(const instance *inst, uint64_t end)
-{
-    for (size_t i = 0; i < inst->kept.n_held; i++) {
-        if (inst->kept.held[i] == end) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Makes an instance of a snapshot, not in the list. NULL, with the problem set. */
-instance *recover_load(api_context *ctx, const snapshot_entry *entry, problem *p)
-{
-    const snapshot_settings settings = {.pool = ctx->buffers,
-                                        .allocator = &ctx->allocator,
-                                        .max_keys = ctx->config->idempotency_keys,
-                                        .key_ttl = ctx->config->idempotency_ttl,
-                                        .worker_ttl = ctx->config->worker_ttl};
-    snapshot_content c;
-    snapshot_error error;
-    char path[4096];
-    instance *inst = NULL;
-    if (!snapshot_path(store_dir(ctx->store), entry, path, sizeof path)) {
-        (void)problem_set(p, PROBLEM_STATE_MISMATCH, "%s: its path is too long", entry->name);
-        return NULL;
-    }
-    const snapshot_status st = snapshot_read(path, &settings, &c, &error);
-    if (st != SNAPSHOT_OK) {
-        (void)problem_set(p,
-                          st == SNAPSHOT_NO_MEMORY ? PROBLEM_OUT_OF_MEMORY : PROBLEM_STATE_MISMATCH,
-                          "%s", error.message);
-        return NULL;
-    }
-    if (strcmp(c.name, entry->name) != 0 || c.id != entry->id || c.lsn != entry->lsn) {
-        (void)problem_set(p, PROBLEM_STATE_MISMATCH, "%s is of another optimizer or place: '%s'",
-                          path, c.name);
-        snapshot_content_drop(&c);
-        return NULL;
-    }
-    inst = registry_make(ctx->registry, c.name, c.optimizer, &c.defaults, &c.how, c.id, c.epoch);
-    if (inst == NULL) {
-        (void)problem_set(p, PROBLEM_OUT_OF_MEMORY, "no memory for optimizer '%s'", c.name);
-        snapshot_content_drop(&c);
-        return NULL;
-    }
-    inst->keys = c.keys;
-    atomic_store(&inst->workers, c.workers);
-    inst->kept.held = c.held;
-    inst->kept.n_held = c.n_held;
-    atomic_store(&inst->kept.last, c.lsn);
-    atomic_store(&inst->kept.snapshot, c.lsn);
-    atomic_store(&inst->kept.needs, store_needs(c.held, c.n_held, c.lsn));
-    atomic_store(&inst->kept.snapshot_step, adam_optimizer_step_count(inst->optimizer));
-    c.optimizer = NULL;
-    c.keys = NULL;
-    c.workers = NULL;
-    c.held = NULL;
-    snapshot_content_drop(&c);
-    return inst;
-}
 
 /* Whether an entry is of an optimizer that was removed before another was given its name. */
 static bool is_old(const snapshot_list *files, size_t i)
@@ -363,7 +164,7 @@ static bool begin_known(recoverer *rec, const journal_record *record, problem *p
 {
     known k = {.id = record->optimizer, .lsn = record->lsn};
     problem why;
-    k.inst = replay_creation(rec->ctx, record, &why);
+    k.inst = recover_creation(rec->ctx, record, &why);
     k.orphan = k.inst == NULL;
     if (k.orphan && why.code == PROBLEM_OUT_OF_MEMORY) {
         *p = why;
@@ -398,9 +199,9 @@ static bool is_removal(const recoverer *rec, const journal_record *record)
     api_request rq = {0};
     problem p;
     const bool removal = record->type == STORE_REQUEST &&
-                         read_request(rec->ctx, record, NULL, &rq, &doc, &p) &&
+                         recover_read_request(rec->ctx, record, NULL, &rq, &doc, &p) &&
                          rq.route->handler == api_delete;
-    drop_request(&rq, doc);
+    recover_drop_request(&rq, doc);
     return removal;
 }
 
@@ -422,7 +223,7 @@ static bool take_record(recoverer *rec, const journal_record *record, uint64_t e
         k->orphan = !is_removal(rec, record);
         return true;
     }
-    if (k->inst == NULL || (end <= k->inst->kept.snapshot && !is_held(k->inst, end))) {
+    if (k->inst == NULL || (end <= k->inst->kept.snapshot && !recover_is_held(k->inst, end))) {
         return true;
     }
     if (k->why != NULL) {
@@ -430,7 +231,7 @@ static bool take_record(recoverer *rec, const journal_record *record, uint64_t e
             registry_remove(rec->ctx->registry, k->inst);
             store_forget(rec->ctx->store, k->inst);
         }
-    } else if (!replay(rec->ctx, k->inst, record, end, p)) {
+    } else if (!recover_record(rec->ctx, k->inst, record, end, p)) {
         /* no other optimizer is concerned; nor is this one, if it was removed later on */
         k->why = strdup(p->detail);
         k->lsn = record->lsn;
@@ -583,155 +384,4 @@ bool recover_all(api_context *ctx, recovery *found)
     registry_set_next_epoch(ctx->registry, rec.last_epoch + 1);
     forget_all(&rec);
     return done;
-}
-
-/* ---- as it was ---- */
-
-typedef struct search {
-    uint64_t id, step;
-    uint64_t target; /* the record that follows; UINT64_MAX: none does */
-    bool found;
-} search;
-
-static void look_for(const journal_record *record, search *s)
-{
-    if (record->optimizer == s->id && record->type == STORE_STEP && record->step == s->step) {
-        s->found = true;
-        s->target = record->lsn; /* the last one counts: history may have been rewritten */
-    }
-}
-
-/* Calls `take` for each record up to s->target. False, with the problem set: the log is damaged, or
- * `take` says so. */
-static bool each_record(api_context *ctx, uint64_t limit,
-                        bool (*take)(void *context, const journal_record *r, uint64_t end,
-                                     problem *p),
-                        void *context, problem *p)
-{
-    char error[1024];
-    journal_record record;
-    journal_read_status st = JOURNAL_END;
-    const uint64_t end = atomic_load(&ctx->recovering) ? UINT64_MAX : store_end(ctx->store);
-    journal_reader *log =
-        journal_reader_open(store_dir(ctx->store), JOURNAL_FROM_FIRST, error, sizeof error);
-    if (log == NULL) {
-        return problem_set(p, PROBLEM_DISK_FAILED, "%s", error);
-    }
-    bool done = true;
-    /* behind `end` others are writing */
-    while (done && journal_reader_place(log) < end &&
-           (st = journal_read_next(log, &record)) == JOURNAL_READ && record.lsn < limit) {
-        done = take(context, &record, journal_reader_place(log), p);
-    }
-    if (done && st == JOURNAL_BAD) {
-        done = problem_set(p, PROBLEM_DISK_FAILED, "%s: %s", journal_reader_file(log),
-                           journal_reader_reason(log));
-    }
-    journal_reader_close(log);
-    return done;
-}
-
-static bool take_search(void *context, const journal_record *r, uint64_t end, problem *p)
-{
-    (void)end;
-    (void)p;
-    look_for(r, context);
-    return true;
-}
-
-typedef struct redo {
-    api_context *ctx;
-    instance *inst; /* held; NULL: its creation is still to come */
-    uint64_t id;
-} redo;
-
-static bool take_redo(void *context, const journal_record *r, uint64_t end, problem *p)
-{
-    redo *d = context;
-    if (r->optimizer != d->id || r->type == JOURNAL_TYPE_SYNC) {
-        return true;
-    }
-    if (d->inst == NULL) { /* no snapshot of it is old enough, and the log may not be either */
-        d->inst = replay_creation(d->ctx, r, p);
-        return d->inst != NULL || p->code == PROBLEM_OUT_OF_MEMORY
-                   ? d->inst != NULL
-                   : problem_set(p, PROBLEM_NO_SUCH_STEP,
-                                 "neither a snapshot nor the journal reaches back to that step");
-    }
-    return (end <= atomic_load(&d->inst->kept.snapshot) && !is_held(d->inst, end)) ||
-           replay(d->ctx, d->inst, r, end, p);
-}
-
-/* The newest snapshot of the optimizer that is not behind the target; *exact: one is of that step,
- * and nothing else says where it was. */
-static void choose_snapshot(api_context *ctx, const char *name, const search *s, redo *d)
-{
-    snapshot_list files;
-    snapshot_error error;
-    problem p;
-    if (snapshot_list_read(store_dir(ctx->store), name, &files, &error) == SNAPSHOT_OK) {
-        for (size_t i = 0; i < files.n && d->inst == NULL; i++) {
-            const snapshot_entry *f = &files.entries[i];
-            if (f->id != s->id || (s->found && f->lsn > s->target)) {
-                continue;
-            }
-            d->inst = recover_load(ctx, f, &p);
-            if (d->inst != NULL && !s->found &&
-                adam_optimizer_step_count(d->inst->optimizer) != s->step) {
-                instance_drop(d->inst);
-                d->inst = NULL;
-            }
-        }
-    }
-    snapshot_list_drop(&files);
-}
-
-static instance *look_back(api_context *ctx, instance *inst, uint64_t step, problem *p)
-{
-    search s = {.id = inst->kept.id, .step = step};
-    redo d = {.ctx = ctx, .id = inst->kept.id};
-    const bool logged = ctx->config->journal == CONFIG_GRADIENTS;
-    const uint64_t open = store_end(ctx->store); /* others append behind it */
-    const uint64_t end = open > 0 ? open : UINT64_MAX;
-    store_read(ctx->store, true);
-    bool done = !logged || each_record(ctx, end, take_search, &s, p);
-    if (done && logged && instance_info(inst).step == step) {
-        s.found = true;
-        s.target = end;
-    }
-    if (done) {
-        choose_snapshot(ctx, inst->name, &s, &d);
-    }
-    if (done && s.found) {
-        done = each_record(ctx, s.target, take_redo, &d, p);
-        if (!done && p->code != PROBLEM_OUT_OF_MEMORY && p->code != PROBLEM_DISK_FAILED) {
-            /* its creation, or the snapshot that a rollback made, is not there any more */
-            (void)problem_set(p, PROBLEM_NO_SUCH_STEP,
-                              "the journal does not reach back to step %llu of '%s'",
-                              (unsigned long long)step, inst->name);
-        }
-    }
-    store_read(ctx->store, false);
-    if (done && (d.inst == NULL || adam_optimizer_step_count(d.inst->optimizer) != step)) {
-        done = problem_set(p, PROBLEM_NO_SUCH_STEP,
-                           "neither a snapshot nor the journal reaches back to step %llu of '%s'",
-                           (unsigned long long)step, inst->name);
-    }
-    if (!done) {
-        instance_drop(d.inst);
-        return NULL;
-    }
-    return d.inst;
-}
-
-instance *recover_at(api_context *ctx, instance *inst, uint64_t step, problem *p)
-{
-    for (;;) {
-        const uint64_t first = store_first(ctx->store);
-        instance *then = look_back(ctx, inst, step, p);
-        if (then != NULL || p->code != PROBLEM_DISK_FAILED || store_first(ctx->store) == first) {
-            return then;
-        }
-        /* what was read was dropped at that moment */
-    }
 }

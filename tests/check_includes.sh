@@ -122,7 +122,7 @@ FNR == NR {
         if (base(target) == "http.h" && name !~ /^(http[a-z_]*|main)\.[ch]$/) {
             refuse("nothing below http knows it")
         }
-        if (base(target) ~ /^api[a-z_]*\.h$/ && name !~ /^(api[a-z_]*|router|recover|inspect|http[a-z_]*|main)\.[ch]$/) {
+        if (base(target) ~ /^api[a-z_]*\.h$/ && name !~ /^(api[a-z_]*|router|recover[a-z_]*|inspect|http[a-z_]*|main)\.[ch]$/) {
             refuse("nothing below the handlers knows them")
         }
         if (name ~ /^api[a-z_]*\.[ch]$/ && target ~ /^(sys\/socket|netinet\/.*|arpa\/inet|netdb|sys\/un|sys\/epoll|poll)(\.h)?$/) {
