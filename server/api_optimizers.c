@@ -96,7 +96,7 @@ instance *api_make_again(api_context *ctx, media sent, buffer *body, const char 
 static bool create(api_context *ctx, const char *name, const creation *c, instance **out,
                    problem *p)
 {
-    adam_optimizer *optimizer;
+    adam_optimizer *optimizer = NULL;
     bool no_memory;
     if (!build(ctx, c, &optimizer, p)) {
         return false;

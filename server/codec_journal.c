@@ -129,13 +129,14 @@ static bool read_string(const json_value *object, const char *name, const char *
 
 static bool read_fingerprint(const char *hex, uint64_t body[2])
 {
-    unsigned long long high;
-    unsigned long long low;
-    if (hex == NULL || strlen(hex) != 32 || sscanf(hex, "%16llx%16llx", &high, &low) != 2) {
+    char half[17] = "";
+    if (hex == NULL || strlen(hex) != 32 || strspn(hex, "0123456789abcdef") != 32) {
         return false;
     }
-    body[0] = high;
-    body[1] = low;
+    for (size_t i = 0; i < 2; i++) {
+        memcpy(half, hex + 16 * i, 16);
+        body[i] = strtoull(half, NULL, 16);
+    }
     return true;
 }
 

@@ -200,7 +200,7 @@ static bool is_removal(const recoverer *rec, const journal_record *record)
     problem p;
     const bool removal = record->type == STORE_REQUEST &&
                          recover_read_request(rec->ctx, record, NULL, &rq, &doc, &p) &&
-                         rq.route->handler == api_delete;
+                         rq.route != NULL && rq.route->handler == api_delete;
     recover_drop_request(&rq, doc);
     return removal;
 }

@@ -87,7 +87,7 @@ instance *recover_creation(api_context *ctx, const journal_record *record, probl
     api_request rq;
     instance *inst = NULL;
     if (recover_read_request(ctx, record, NULL, &rq, &doc, p)) {
-        const bool creates = rq.route->handler == api_create && rq.body != NULL;
+        const bool creates = rq.route != NULL && rq.route->handler == api_create && rq.body != NULL;
         inst = creates ? api_make_again(ctx, rq.sent, rq.body, rq.optimizer, record->optimizer, p)
                        : NULL;
         if (!creates) {
