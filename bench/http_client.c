@@ -1,4 +1,5 @@
 /* http_client.c: just enough HTTP for figures without a client library in them. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,8 @@ bench_reply bench_request(int s, const char *method, const char *path, const cha
     while (end == NULL) {
         const ssize_t got = recv(s, header + have, sizeof header - 1 - have, 0);
         if (got <= 0) {
-            bench_fail("no reply to %s %s", method, path);
+            bench_fail("no reply to %s %s: %s", method, path,
+                       got < 0 ? strerror(errno) : "the connection ended");
         }
         have += (size_t)got;
         header[have] = '\0';
