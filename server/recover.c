@@ -30,7 +30,6 @@ typedef struct recoverer {
     known *all; /* by id */
     size_t n, capacity;
     uint64_t last_epoch;
-    size_t damaged;      /* snapshots */
     int64_t told, began; /* clock_ms() */
 } recoverer;
 
@@ -139,7 +138,6 @@ static bool load_snapshots(recoverer *rec)
         }
         if (k.inst == NULL) {
             log_write(LOG_WARN, "%s", p.detail);
-            rec->damaged++;
             continue; /* an older one, and more of the journal */
         }
         bool no_memory;
